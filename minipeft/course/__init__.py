@@ -1,0 +1,14 @@
+"""The course: what a notebook imports.
+
+    from minipeft.course import check, claims, hint, progress, reveal, show
+
+`README.md` in this folder says how to write a lesson, an exercise and a claim.
+"""
+
+from .checker import check, hint, reveal
+from .claims import claims
+from .display import show
+from .exercise import CourseError
+from .record import progress
+
+__all__ = ["CourseError", "check", "claims", "hint", "progress", "reveal", "show"]

@@ -1,0 +1,154 @@
+"""From lessons and exercises to notebooks: cells, tags, ids and metadata, always the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from . import settings
+from .exercise import Exercise
+from .lessons import Lesson
+from .lift import cell
+
+EXACT = "nbval-check-output"  # nbval compares the stored output of cells with this tag
+
+SETUP = f"""\
+try:
+    import minipeft
+except ImportError:  # Colab, or a fresh environment
+    %pip install --quiet "{settings.INSTALL}"
+    import minipeft
+
+print("minipeft", minipeft.__version__)"""
+
+INTRO = """\
+Fill the body under each `# YOUR TURN`, run the cell, then run the `check` below it. It says \
+*not attempted*, *right*, or *wrong* and why.
+
+Stuck? `hint("{id}")` gives a question, then a formula, then nearly the code; \
+`reveal("{id}")` shows the solution."""
+
+
+def _make(kind: str, source: str, tags: Sequence[str] = ()) -> NotebookNode:
+    parts: dict[str, Any] = {"cell_type": kind, "id": "", "metadata": {}, "source": source}
+    if tags:
+        parts["metadata"]["tags"] = list(tags)
+    if kind == "code":
+        parts.update(execution_count=None, outputs=[])
+    return nbformat.from_dict(parts)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def markdown(source: str) -> NotebookNode:
+    """A Markdown cell."""
+    return _make("markdown", source)
+
+
+def code(source: str, tags: Sequence[str] = ()) -> NotebookNode:
+    """A code cell that has not run."""
+    return _make("code", source, tags)
+
+
+def notebook(cells: Sequence[NotebookNode], lesson: str, kind: str) -> NotebookNode:
+    """Puts cells together.
+
+    Arguments:
+        cells: the cells.
+        lesson, kind: "08_lora" and "lesson", "exercises" or "solutions"; `minipeft grade`
+            reads them back.
+    """
+    seen: dict[str, int] = {}
+    for node in cells:
+        # Ids follow from the content, so an edit changes the edited cell's id and no other.
+        text = f"{node.cell_type}\n{node.source}"
+        seen[text] = seen.get(text, 0) + 1
+        node["id"] = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
+    metadata: dict[str, Any] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "minipeft": {"kind": kind, "lesson": lesson},
+    }
+    return nbformat.from_dict(  # type: ignore[no-any-return, no-untyped-call]
+        {"cells": list(cells), "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def _links(lesson: Lesson, course: Sequence[Lesson], has_exercises: bool) -> str:
+    at = [one.name for one in course].index(lesson.name)
+    parts = []
+    if at > 0:
+        before = course[at - 1]
+        parts.append(f"[← {before.number} {before.title}]({before.name}.ipynb)")
+    if has_exercises:
+        parts.append(f"[Exercises](../exercises/{lesson.name}.ipynb)")
+        parts.append(f"[Solutions](../solutions/{lesson.name}.ipynb)")
+    colab = settings.COLAB.format(path=f"notebooks/{lesson.name}.ipynb")
+    parts.append(f"[Open in Colab]({colab})")
+    if at + 1 < len(course):
+        after = course[at + 1]
+        parts.append(f"[{after.number} {after.title} →]({after.name}.ipynb)")
+    return " · ".join(parts)
+
+
+def _head(lesson: Lesson, course: Sequence[Lesson]) -> str:
+    titles = {one.name: f"[{one.number} {one.title}]({one.name}.ipynb)" for one in course}
+    needs = ", ".join(titles.get(name, name) for name in lesson.needs)
+    lines = [f"**{lesson.minutes} minutes.**" + (f" Before it: {needs}." if needs else "")]
+    if lesson.objectives:
+        lines += ["", "Afterwards you can", "", *(f"- {one}" for one in lesson.objectives)]
+    return "\n".join(lines)
+
+
+def lesson_notebook(
+    lesson: Lesson, course: Sequence[Lesson], exercises: Sequence[Exercise]
+) -> NotebookNode:
+    """The notebook of one lesson.
+
+    Arguments:
+        lesson: the lesson.
+        course: all lessons in order, for the links.
+        exercises: all exercises.
+    """
+    links = _links(lesson, course, any(e.lesson == lesson.name for e in exercises))
+    title = f"# {lesson.number} · {lesson.title}"
+    cells = [code(SETUP), markdown(f"{title}\n\n{links}\n\n{_head(lesson, course)}")]
+    for node in lesson.cells:
+        tags = [EXACT if t == "exact" else t for t in node.metadata.get("tags", [])]
+        cells.append(_make(node.cell_type, node.source, tags))
+    cells.append(markdown(f"---\n\n{links}"))
+    return notebook(cells, lesson.name, "lesson")
+
+
+def exercise_notebook(
+    name: str, title: str, exercises: Sequence[Exercise], *, solved: bool, linked: bool
+) -> NotebookNode:
+    """The exercises of one lesson, to fill or filled.
+
+    Arguments:
+        name, title: the lesson's.
+        exercises: the lesson's exercises, in order.
+        solved: fill the blanks with the solutions; the verdicts become exact cells.
+        linked: whether the lesson's notebook exists.
+    """
+    kind = "solutions" if solved else "exercises"
+    lesson = f"[the lesson](../notebooks/{name}.ipynb)" if linked else "the lesson"
+    other = "exercises" if solved else "solutions"
+    links = f"Back to {lesson}; [the {other}](../{other}/{name}.ipynb)."
+    text = "These are the exercises filled in." if solved else INTRO.format(id=exercises[0].id)
+    cells = [
+        code(SETUP),
+        markdown(f"# {name[:2]} · {title}: {kind}\n\n{links}\n\n{text}"),
+        code("from minipeft.course import check, hint, progress, reveal"),
+    ]
+    for number, e in enumerate(exercises, 1):
+        cells.append(markdown(f"## {number}. {e.title}\n\n{e.task.strip()}"))
+        cells.append(code(cell(e, blank=not solved)))
+        cells.append(code(f'check("{e.id}", {e.answer})', [EXACT] if solved else []))
+        if not solved:
+            cells.append(markdown(f'`hint("{e.id}")` · `reveal("{e.id}")`'))
+    if not solved:
+        cells.append(code("progress()"))
+    return notebook(cells, name, kind)

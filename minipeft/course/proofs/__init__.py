@@ -1,0 +1,1 @@
+"""The proofs of the register of claims: one file per lesson, one function per row."""
