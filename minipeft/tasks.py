@@ -1,0 +1,133 @@
+"""Four small tasks on the stories that the bundled models were pretrained on.
+
+Each asks something different of a fine-tuning method:
+
+- `mood` *elicits*: the model knows which mood a verb shows, and only has to answer in one word;
+- `opposite` *contradicts*: the same prompts, but the opposite mood is right;
+- `where` *copies*: two characters are in two places, and the answer stands only in the story;
+- `style` is *generative*: a line of ten words in the style of a song, put together from the story.
+
+The prompts are made of sentences that the model has read in pretraining, and it continues them
+fluently, but with something else: asked how mia felt, it answers in a whole sentence.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from minipeft.errors import ConfigError, did_you_mean, listed
+from minipeft.stories import MOODS, PLACES, Teller
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+OPPOSITE = {
+    "happy": "sad",
+    "sad": "happy",
+    "calm": "angry",
+    "angry": "calm",
+    "brave": "afraid",
+    "afraid": "brave",
+}
+
+
+class Task(NamedTuple):
+    """What a task asks, and the words that can answer it (none where the answer is a line)."""
+
+    description: str
+    answers: tuple[str, ...]
+    example: Callable[[random.Random], tuple[str, str]]  # -> (prompt, completion)
+
+
+def _facts(rng: random.Random, *needed: str) -> Teller:
+    """Four facts of a story, drawn until every kind in `needed` has been told of character 0 or 1.
+
+    "place place" asks for the places of both characters.
+    """
+    while True:
+        teller = Teller(rng.choice)
+        teller.tell_facts(4)
+        kinds = [fact.kind for fact in teller.told]
+        if all(kinds.count(kind) >= needed.count(kind) for kind in needed):
+            return teller
+
+
+def _mood(rng: random.Random) -> tuple[str, str]:
+    teller = _facts(rng, "sign")
+    fact = rng.choice([fact for fact in teller.told if fact.kind == "sign"])
+    return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
+
+
+def _opposite(rng: random.Random) -> tuple[str, str]:
+    prompt, completion = _mood(rng)
+    return prompt, f" {OPPOSITE[completion.strip()]}"
+
+
+def _where(rng: random.Random) -> tuple[str, str]:
+    teller = _facts(rng, "place", "place")
+    fact = rng.choice([fact for fact in teller.told if fact.kind == "place"])
+    return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
+
+
+def _style(rng: random.Random) -> tuple[str, str]:
+    while True:
+        teller = _facts(rng, "place", "thing")
+        by = {(fact.who, fact.kind): fact for fact in teller.told}
+        able = [who for who in (0, 1) if (who, "place") in by and (who, "thing") in by]
+        if able:
+            place, thing = by[able[0], "place"], by[able[0], "thing"]
+            line = f" o {thing.detail} {thing.short} ! o {place.short} ! o {thing.name} !"
+            return f"{' '.join(teller.words)} {thing.name} sang :", line
+
+
+TASKS: dict[str, Task] = {
+    "mood": Task("name the mood that a character's action shows", MOODS, _mood),
+    "opposite": Task("name the opposite of that mood", MOODS, _opposite),
+    "where": Task("name the place where one of two characters was", PLACES, _where),
+    "style": Task("sing of a character's thing, place and name, in that order", (), _style),
+}
+
+
+def load_task(
+    name: str, *, seed: int = 0, train: int = 2000, validation: int = 200, test: int = 500
+) -> DatasetDict:
+    """Build one task.
+
+    Args:
+        name: one of `TASKS`: "mood", "opposite", "where" or "style".
+        seed: the same seed and sizes give the same examples in the same order.
+        train, validation, test: the number of examples in each split.
+
+    Returns:
+        A `datasets.DatasetDict` with splits "train", "validation" and "test" and the string
+        columns "prompt" and "completion"; the model reads the two joined as they are. No prompt
+        stands in two splits, or twice in one.
+
+    Raises:
+        ConfigError: the name is unknown, or a size is not a positive integer.
+    """
+    from datasets import Dataset, DatasetDict
+
+    if name not in TASKS:
+        raise ConfigError(
+            f"no task {name!r}; the tasks are {listed(TASKS)}{did_you_mean(str(name), TASKS)}"
+        )
+    sizes = {"train": train, "validation": validation, "test": test}
+    for split, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ConfigError(f"{split} must be a positive integer, got {size!r}")
+    rng = random.Random(f"{seed}")  # a string seed is hashed, so neighbouring seeds differ well
+    rows: dict[str, str] = {}  # prompt -> completion: a prompt that comes again is skipped
+    while len(rows) < sum(sizes.values()):
+        prompt, completion = TASKS[name].example(rng)
+        rows.setdefault(prompt, completion)
+    left = iter(rows.items())
+    splits = {}
+    for split, size in sizes.items():
+        pairs = [next(left) for _ in range(size)]
+        prompts, completions = zip(*pairs, strict=True)
+        columns = {"prompt": list(prompts), "completion": list(completions)}
+        splits[split] = Dataset.from_dict(columns)
+    return DatasetDict(splits)
