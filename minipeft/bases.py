@@ -1,0 +1,124 @@
+"""What can be wrapped: every frozen layer seen as one matrix W (out, in) and one bias (out,).
+
+GPT-2 stores its weights transposed: `Conv1D` computes x W with W (in, out), where `nn.Linear`
+computes x Wᵀ with W (out, in). A method is derived once, for W (out, in); the classes here are the
+only place that knows how a layer really stores it. `view(layer)` picks the class.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Base:
+    """A layer of which only the widths are known: it can be run and adapted, not merged into.
+
+    Attributes:
+        layer: the frozen layer.
+        in_features, out_features: the widths of its input and output.
+    """
+
+    kind = "opaque linear layer"
+    mergeable = False
+
+    in_features: int
+    out_features: int
+
+    def __init__(self, layer: Any):
+        self.layer: Any = layer
+        self.in_features = self.layer.in_features
+        self.out_features = self.layer.out_features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer's first parameter or buffer lives."""
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
+
+    @property
+    def adapter_dtype(self) -> torch.dtype:
+        """The dtype an adapter beside this layer gets: the layer's own, but at least float32.
+
+        The updates of a half-precision adapter are often smaller than the spacing of its numbers,
+        and would be lost.
+        """
+        own = next((t.dtype for t in self._tensors()), torch.float32)
+        return own if own in (torch.float32, torch.float64) else torch.float32
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.layer.parameters(), *self.layer.buffers()]
+
+    def matrix(self) -> Tensor:
+        """W, shape (out, in), as a view: writing into it writes into the layer."""
+        raise TypeError(f"{type(self.layer).__name__} does not show its weight as a matrix")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b, shape (out,), or None."""
+        bias = getattr(self.layer, "bias", None)
+        return bias if isinstance(bias, Tensor) else None
+
+
+class Linear(Base):
+    """`nn.Linear`: y = x Wᵀ + b with the weight stored as W (out, in)."""
+
+    kind = "nn.Linear"
+    mergeable = True
+
+    def matrix(self) -> Tensor:
+        """The weight itself, (out, in)."""
+        weight: Tensor = self.layer.weight
+        return weight
+
+
+class Conv1D(Base):
+    """GPT-2's `Conv1D`: y = x W + b with the weight stored as W (in, out). It has no `in_features`.
+
+    The name is historical: a convolution of width 1 over the sequence is a linear layer.
+    """
+
+    kind = "Conv1D"
+    mergeable = True
+
+    def __init__(self, layer: Any):
+        self.layer: Any = layer
+        self.in_features, self.out_features = self.layer.weight.shape
+
+    def matrix(self) -> Tensor:
+        """The stored (in, out) turned over: (out, in)."""
+        weight: Tensor = self.layer.weight
+        return weight.T
+
+
+def is_conv1d(layer: nn.Module) -> bool:
+    """Whether `layer` is transformers' Conv1D; false if transformers was never imported."""
+    module = sys.modules.get("transformers.pytorch_utils")
+    return module is not None and isinstance(layer, module.Conv1D)
+
+
+def view(layer: nn.Module) -> Base | None:
+    """The layer as a `Base`, or None if a method on matrices cannot work on it.
+
+    `nn.MultiheadAttention` reads its projection's weight without calling the projection, so what
+    stands beside it would never run: None as well.
+    """
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return None
+    if is_conv1d(layer):
+        return Conv1D(layer)
+    sizes = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    weight = getattr(layer, "weight", None)
+    shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
+    if isinstance(layer, nn.Linear) and shape == sizes[::-1] and layer.weight.is_floating_point():
+        return Linear(layer)
+    return Base(layer)  # packed or quantized weights: a forward, and no matrix
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether "all-linear" means this layer: nn.Linear, its subclasses, and GPT-2's Conv1D."""
+    return isinstance(layer, nn.Linear) or is_conv1d(layer)

@@ -1,0 +1,238 @@
+"""The one idea: a PEFT method is a small trainable module beside a frozen layer.
+
+    x ──► before(x) ──► frozen layer ──► after(x, y) ──► y
+
+A *method* says what happens before and after (and, if it can, how it folds into W). The *wrapper*
+keeps methods by adapter name beside one frozen layer, and does for all of them what does not
+depend on the method: switch, merge, unmerge, delete.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from . import bases
+from .config import PeftConfig
+from .errors import MinipeftError, StateError, listed
+
+C = TypeVar("C", bound=PeftConfig)
+
+
+class Method(nn.Module, Generic[C]):
+    """A small trainable module beside a frozen layer; every method of the course is one of these.
+
+    A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. Without
+    them it is the identity. `fold` is for methods that can be merged.
+    """
+
+    @classmethod
+    def for_layer(cls, base: bases.Base, config: C) -> Method[C]:
+        """The method's module for one layer, on the layer's device."""
+        raise NotImplementedError(f"{cls.__name__} must say how it is built: for_layer")
+
+    @classmethod
+    def count(cls, in_features: int, out_features: int, config: C) -> int:
+        """How many parameters the module has beside a layer of this size: the formula."""
+        raise NotImplementedError(f"{cls.__name__} must say how it is counted: count")
+
+    def before(self, x: Tensor) -> Tensor:
+        """What the frozen layer gets: (..., in) -> (..., in)."""
+        return x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the next layer gets, from the input (..., in) and the frozen output (..., out)."""
+        return y
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """W (out, in) and b (out,) of the one layer that does what both do."""
+        raise StateError(
+            f"{type(self).__name__} cannot be merged: it does not fold into one matrix"
+        )
+
+
+REGISTRY: dict[str, tuple[type[PeftConfig], type[Method[Any]]]] = {}
+
+
+def register(config_class: type[PeftConfig], method_class: type[Method[Any]]) -> None:
+    """Make a method known to `get_peft_model`, saving and loading, by its config's `peft_type`."""
+    REGISTRY[config_class.peft_type] = (config_class, method_class)
+
+
+def method_of(config: PeftConfig) -> type[Method[Any]]:
+    """The method class that a config asks for."""
+    if config.peft_type not in REGISTRY:
+        raise MinipeftError(
+            f"no method is registered for {type(config).__name__} (peft_type={config.peft_type!r});"
+            f" known: {listed(REGISTRY)}; register(ConfigClass, MethodClass) adds one"
+        )
+    return REGISTRY[config.peft_type][1]
+
+
+class Slot(nn.Module):
+    """A place in the model where adapters can stand, by name; switched on and off together.
+
+    Attributes:
+        adapters: the modules, by adapter name.
+        active: the names in use here, in order.
+        enabled: False inside `with model.disable_adapter()`.
+        merged: the names whose effect is in the base layer at the moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters = nn.ModuleDict()
+        self.active: tuple[str, ...] = ()
+        self.enabled = True
+        self.merged: tuple[str, ...] = ()
+
+    def activate(self, names: tuple[str, ...], trained: tuple[str, ...]) -> None:
+        """Use those of `names` that stand here; train those of `trained` and no others."""
+        self.active = tuple(name for name in names if name in self.adapters)
+        for name, adapter in self.adapters.items():
+            adapter.requires_grad_(name in trained)
+
+    def merge(self, names: tuple[str, ...]) -> None:
+        """Put the effect of those of `names` that stand here into the base layer."""
+        raise NotImplementedError
+
+    def unmerge(self) -> None:
+        """Undo `merge`, to the bit."""
+        raise NotImplementedError
+
+    def released(self) -> nn.Module:
+        """What stands in the model once the adapters are gone."""
+        raise NotImplementedError
+
+
+class Wrapper(Slot):
+    """One frozen layer with method modules beside it.
+
+    Attributes:
+        base_layer: the frozen layer, the very object that stood in the model.
+    """
+
+    original_weight: Tensor | None
+    original_bias: Tensor | None
+
+    def __init__(self, base_layer: nn.Module):
+        super().__init__()
+        self.base_layer = base_layer
+        # While merged, what was there before: subtracting the update again would not give the
+        # same bits (a + b - b differs from a in floating point). Never saved.
+        self.register_buffer("original_weight", None, persistent=False)
+        self.register_buffer("original_bias", None, persistent=False)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """X (..., in) -> before -> frozen layer -> after -> (..., out)."""
+        if self.merged or not self.enabled:
+            return self.base_layer(x, *args, **kwargs)  # type: ignore[no-any-return]
+        live = [self.adapters[name] for name in self.active]
+        for method in live:
+            x = method.before(x)  # type: ignore[operator]
+        y = self.base_layer(x, *args, **kwargs)
+        for method in live:
+            y = method.after(x, y)  # type: ignore[operator]
+        return y  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        # Models ask their layers for weight, bias, in_features, nf: the frozen layer answers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":  # not set yet: there is nobody to ask
+                raise
+            return getattr(self.base_layer, name)
+
+    @torch.no_grad()
+    def merge(self, names: tuple[str, ...]) -> None:
+        """W, b <- fold(W, b) for each name in turn, in at least float32, rounded once at the end.
+
+        Raises:
+            StateError: the layer has no matrix to merge into, or the result is not finite.
+        """
+        here = [name for name in names if name in self.adapters]
+        if not here:
+            return
+        base = bases.view(self.base_layer)
+        if base is None or not base.mergeable:
+            raise StateError(
+                f"{type(self.base_layer).__name__} cannot take a merge: its weight is not a plain "
+                f"matrix; keep the adapter beside it"
+            )
+        weight, bias = base.matrix(), base.bias
+        folded, folded_bias = weight.to(base.adapter_dtype), bias
+        if bias is not None:
+            folded_bias = bias.to(base.adapter_dtype)
+        for name in here:
+            folded, folded_bias = self.adapters[name].fold(folded, folded_bias)  # type: ignore[operator]
+        folded = folded.to(weight.dtype)
+        if not folded.is_meta and not folded.isfinite().all():
+            raise StateError(
+                f"merging {listed(here)} gives weights that are not finite; "
+                f"look for NaN or very large numbers in the adapter"
+            )
+        self.original_weight = weight.clone()
+        weight.copy_(folded)
+        if bias is not None and folded_bias is not None:
+            self.original_bias = bias.clone()
+            bias.copy_(folded_bias)
+        self.merged = tuple(here)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put back the weights kept by `merge`: bit for bit what was there."""
+        base = bases.view(self.base_layer)
+        if base is not None and self.original_weight is not None:
+            base.matrix().copy_(self.original_weight)
+            if base.bias is not None and self.original_bias is not None:
+                base.bias.copy_(self.original_bias)
+        self.original_weight = self.original_bias = None
+        self.merged = ()
+
+    def released(self) -> nn.Module:
+        """The base layer."""
+        return self.base_layer
+
+
+class SavedModule(Slot):
+    """A module trained whole, on a copy per adapter; the original stays frozen beside the copies.
+
+    Attributes:
+        original_module: the module that stood in the model.
+    """
+
+    def __init__(self, original: nn.Module):
+        super().__init__()
+        self.original_module = original
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The active adapter's copy, or the original."""
+        return self.current()(*args, **kwargs)
+
+    def current(self) -> nn.Module:
+        """The copy in use, or the original; the last of several active adapters wins."""
+        names = self.merged or (self.active if self.enabled else ())
+        return self.adapters[names[-1]] if names else self.original_module
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "original_module":
+                raise
+            return getattr(self.current(), name)
+
+    def merge(self, names: tuple[str, ...]) -> None:
+        """Let the copy stand for the module."""
+        self.merged = tuple(name for name in names if name in self.adapters)
+
+    def unmerge(self) -> None:
+        """Let the original be the original again."""
+        self.merged = ()
+
+    def released(self) -> nn.Module:
+        """The merged copy if there is one, else the original."""
+        return self.current() if self.merged else self.original_module

@@ -1,0 +1,237 @@
+"""LoRA: the change of a weight matrix during fine-tuning has low rank, so train its two factors.
+
+    W = W₀ + ΔW,   ΔW = s · B A,   A (r, in),  B (out, r),  r ≪ min(in, out)
+    h = W₀ x + s · B A x
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), equation 3 with
+the scale s = α/r of section 4.1. Lecture note: 003_2a78d11827cb1020.txt, lines 36-119; there A is
+stored (in, r), which makes its initialisation too large (lesson 08 shows by how much).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import bases
+from ..config import LayerConfig, PeftType, check_bool, check_choice, check_int, check_number
+from ..core import Method
+from ..errors import TargetError
+from ..targets import ATTENTION
+
+
+def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
+    """How strongly the update counts: α/r, or α/√r for rank-stabilised LoRA (arXiv 2312.03732).
+
+    Args:
+        lora_alpha: α, the strength at r = 1.
+        r: the rank.
+        use_rslora: True for α/√r.
+    """
+    return lora_alpha / math.sqrt(r) if use_rslora else lora_alpha / r
+
+
+def lora_parameters(in_features: int, out_features: int, r: int) -> int:
+    """The parameters of one LoRA: A has r·in, B has out·r, together r·(in + out) (002:L105)."""
+    return r * (in_features + out_features)
+
+
+class LoRALayer(Method["LoraConfig"]):
+    """h = base_output + s · B A x, with s = lora_alpha / rank.
+
+    Args:
+        in_features, out_features: the widths of the frozen layer.
+        rank: r, the inner width of the product B A.
+        lora_alpha: α; the update is scaled by α/r, so that changing r keeps its size.
+        dropout: probability of dropping an entry of x on the LoRA path; the frozen path keeps all.
+        use_rslora: scale by α/√r instead.
+        init_lora_weights: see `reset_parameters`.
+        dtype, device: of A and B.
+
+    Attributes:
+        lora_A: A, shape (r, in).
+        lora_B: B, shape (out, r).
+        scaling: s.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int = 16,
+        lora_alpha: float = 32,
+        *,
+        dropout: float = 0.0,
+        use_rslora: bool = False,
+        init_lora_weights: bool | str = True,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        self.scaling = scaling(lora_alpha, rank, use_rslora)
+        self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=dtype, device=device))
+        self.lora_B = nn.Parameter(torch.empty(out_features, rank, dtype=dtype, device=device))
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.reset_parameters(init_lora_weights)
+
+    def reset_parameters(self, init_lora_weights: bool | str = True) -> None:
+        """Start with ΔW = 0: A random, B zero.
+
+        True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
+        "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
+        ΔW ≠ 0; for tests only.
+        """
+        if init_lora_weights == "gaussian":
+            nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
+        else:
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        if init_lora_weights is False:
+            nn.init.kaiming_uniform_(self.lora_B, a=math.sqrt(5))
+        else:
+            nn.init.zeros_(self.lora_B)
+
+    def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
+        """X (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
+
+        Half-precision inputs are multiplied in A's dtype and the sum is rounded once, to
+        base_output's dtype.
+        """
+        x = x.to(self.lora_A.dtype)
+        ax = F.linear(x, self.lora_A)  # (..., r)
+        bax = F.linear(ax * self.scaling, self.lora_B)  # (..., out)
+        return (base_output + bax).to(base_output.dtype)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """The update with dropout on its input only."""
+        return self(self.dropout(x), y)  # type: ignore[no-any-return]
+
+    def delta_weight(self) -> Tensor:
+        """ΔW = s · B A, shape (out, in)."""
+        return self.scaling * (self.lora_B @ self.lora_A)
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """W (out, in), b -> W + ΔW, b: one matrix that does what both do."""
+        return weight + self.delta_weight(), bias
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        (r, inn), out = self.lora_A.shape, self.lora_B.shape[0]
+        return f"in_features={inn}, out_features={out}, rank={r}, scaling={self.scaling:g}"
+
+    @classmethod
+    def for_layer(cls, base: bases.Base, config: LoraConfig) -> LoRALayer:
+        """A LoRA beside `base`, on its device, in at least float32."""
+        if config.fan_in_fan_out and not isinstance(base, bases.Conv1D):
+            raise TargetError(
+                f"fan_in_fan_out=True says that weights are stored (in, out), but "
+                f"{base.kind} stores (out, in); leave fan_in_fan_out out, the layer's class decides"
+            )
+        return cls(
+            base.in_features,
+            base.out_features,
+            config.r,
+            config.lora_alpha,
+            dropout=config.lora_dropout,
+            use_rslora=config.use_rslora,
+            init_lora_weights=config.init_lora_weights,
+            dtype=base.adapter_dtype,
+            device=base.device,
+        )
+
+    @classmethod
+    def count(cls, in_features: int, out_features: int, config: LoraConfig) -> int:
+        """R · (in + out)."""
+        return lora_parameters(in_features, out_features, config.r)
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer and its LoRA in one module: h = W₀ x + b + s · B A · dropout(x).
+
+    Args:
+        base_layer: an `nn.Linear` or GPT-2's `Conv1D`; it is frozen in place.
+        rank, lora_alpha, dropout: as in `LoRALayer`.
+
+    Raises:
+        TargetError: base_layer is no linear layer.
+    """
+
+    def __init__(
+        self, base_layer: nn.Module, rank: int = 16, lora_alpha: float = 32, dropout: float = 0.0
+    ):
+        super().__init__()
+        base = bases.view(base_layer)
+        if base is None:
+            raise TargetError(
+                f"LoRALinear wraps a linear layer (nn.Linear or Conv1D), "
+                f"got {type(base_layer).__name__}"
+            )
+        self.base_layer = base_layer.requires_grad_(False)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.lora = LoRALayer(
+            base.in_features,
+            base.out_features,
+            rank,
+            lora_alpha,
+            dtype=base.adapter_dtype,
+            device=base.device,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X (..., in) -> (..., out)."""
+        base_output = self.base_layer(x)  # (..., out), frozen
+        return self.lora(self.dropout(x), base_output)  # type: ignore[no-any-return]
+
+
+@dataclass
+class LoraConfig(LayerConfig):
+    """What a LoRA is: peft's names, defaults and meanings.
+
+    Args:
+        r: the rank.
+        lora_alpha: α; the update is scaled by α/r.
+        lora_dropout: dropout on the LoRA path's input, in [0, 1).
+        use_rslora: scale by α/√r.
+        init_lora_weights: True, "gaussian", or False (see `LoRALayer.reset_parameters`).
+        fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
+    """
+
+    peft_type: ClassVar[str] = PeftType.LORA
+    not_yet: ClassVar[tuple[str, ...]] = (
+        "bias", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
+        "exclude_modules", "loftq_config", "use_dora", "layer_replication",
+        "trainable_token_indices", "megatron_config", "megatron_core",
+    )  # fmt: skip
+    default_targets: ClassVar[dict[str, tuple[str, ...]]] = ATTENTION
+
+    r: int = 8
+    lora_alpha: float = 8
+    lora_dropout: float = 0.0
+    use_rslora: bool = False
+    init_lora_weights: bool | str = True
+    fan_in_fan_out: bool = False
+    bias: str = "none"
+    layers_to_transform: Any = None
+    layers_pattern: Any = None
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
+    exclude_modules: Any = None
+    loftq_config: Any = field(default_factory=dict)
+    use_dora: bool = False
+    layer_replication: Any = None
+    trainable_token_indices: Any = None
+    megatron_config: Any = None
+    megatron_core: str | None = "megatron.core"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int(self, "r", low=1)
+        check_number(self, "lora_alpha", low=0, open_low=True)
+        check_number(self, "lora_dropout", low=0, high=1)
+        for name in ("use_rslora", "fan_in_fan_out"):
+            check_bool(self, name)
+        check_choice(self, "init_lora_weights", (True, False, "gaussian"))

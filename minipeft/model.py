@@ -1,0 +1,250 @@
+"""PeftModel: a base model, its adapters by name, and the verbs to work with them.
+
+The names are Hugging Face peft's, so that moving on is changing one import."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from . import checkpoint, refuse
+from .config import PeftConfig
+from .errors import MinipeftWarning, StateError, listed
+from .refuse import slots
+from .tuner import LayerModel, Plan, plan
+
+
+class PeftModel(nn.Module):
+    """A frozen model with one or more adapters in it.
+
+    Args:
+        model: any `nn.Module`, on any device (on "meta", to count); it is frozen and gets its
+            adapters in place. A call that is refused leaves it as it was.
+        peft_config: what to add: `LoraConfig(...)` and the like.
+        adapter_name: its name.
+
+    Attributes:
+        base_model: the `LayerModel` around the model.
+        peft_config: the configs, by adapter name.
+    """
+
+    base_model: LayerModel
+    peft_config: dict[str, PeftConfig]
+
+    def __init__(self, model: nn.Module, peft_config: PeftConfig, adapter_name: str = "default"):
+        super().__init__()
+        refuse.non_model(model)
+        self._start(model, plan(model, peft_config, adapter_name))
+
+    def _start(self, model: nn.Module, first: Plan) -> None:
+        self.base_model, self.peft_config = LayerModel(model), {}
+        self._active: tuple[str, ...] = ()
+        self._trained: tuple[str, ...] = ()
+        self._add(first)
+        self.set_adapter(first.name)
+
+    def _add(self, planned: Plan) -> None:
+        base = getattr(getattr(self.get_base_model(), "config", None), "_name_or_path", None)
+        planned.config.base_model_name_or_path = planned.config.base_model_name_or_path or base
+        self.base_model.attach(planned)
+        self.peft_config[planned.name] = planned.config
+        self.base_model.activate(self._active, self._trained)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The base model's forward, with the active adapters."""
+        return self.base_model.model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # generate, config, device, get_input_embeddings, ...: the base model answers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_model":  # not set yet: there is nobody to ask
+                raise
+            return getattr(self.base_model.model, name)
+
+    def get_base_model(self) -> nn.Module:
+        """The model that was given, with the adapters in it."""
+        return self.base_model.model
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The names of the adapters in use, in order."""
+        return list(self._active)
+
+    @property
+    def active_adapter(self) -> str:
+        """The name of the adapter in use; the first, if there are several."""
+        if not self._active:
+            raise StateError("no adapter is active; choose one with set_adapter(name)")
+        return self._active[0]
+
+    @property
+    def active_peft_config(self) -> PeftConfig:
+        """The config of the adapter in use."""
+        return self.peft_config[self.active_adapter]
+
+    def add_adapter(self, adapter_name: str, peft_config: PeftConfig) -> None:
+        """Add an adapter beside the others; `set_adapter` puts it to use."""
+        refuse.merged(self.base_model.merged, "add_adapter")
+        refuse.taken(self.peft_config, adapter_name)
+        self._add(plan(self.get_base_model(), peft_config, adapter_name))
+
+    def set_adapter(
+        self, adapter_name: str | Iterable[str], inference_mode: bool | None = None
+    ) -> None:
+        """Use this adapter, or these together, and train them and no others.
+
+        Args:
+            adapter_name: a name or several.
+            inference_mode: True uses them without training them; None: as each one's config says.
+
+        Raises:
+            AdapterNameError: an unknown name. StateError: an adapter is merged.
+        """
+        names = (adapter_name,) if isinstance(adapter_name, str) else tuple(adapter_name)
+        refuse.unknown(self.peft_config, names)
+        refuse.merged(self.base_model.merged, "set_adapter")
+        refuse.two_copies(self.get_base_model(), names)
+        frozen = {n: self.peft_config[n].inference_mode for n in names}
+        frozen = frozen if inference_mode is None else dict.fromkeys(names, inference_mode)
+        self._active, self._trained = names, tuple(n for n in names if not frozen[n])
+        self.base_model.activate(self._active, self._trained)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Take an adapter out; warns if that leaves none in use. Errors as `set_adapter`."""
+        refuse.unknown(self.peft_config, (adapter_name,))
+        refuse.merged(self.base_model.merged, "delete_adapter")
+        self.base_model.delete(adapter_name)
+        del self.peft_config[adapter_name]
+        if self._active == (adapter_name,) and self.peft_config:
+            left = f"set_adapter one of {listed(self.peft_config)}, or the base model answers"
+            said = f"{adapter_name!r} was the adapter in use; none is now: {left}"
+            warnings.warn(said, MinipeftWarning, stacklevel=2)
+        self._active = tuple(name for name in self._active if name != adapter_name)
+        self._trained = tuple(name for name in self._trained if name != adapter_name)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """`with model.disable_adapter():` the base model answers, merged or not."""
+        states = {slot: slot.enabled for _, slot in slots(self)}
+        merged = self.base_model.merged
+        self.base_model.unmerge()
+        self.base_model.enable(False)
+        try:
+            yield
+        finally:
+            for slot, enabled in states.items():
+                slot.enabled = enabled
+            if merged:
+                self.base_model.merge(merged)
+
+    def merge_adapter(self, adapter_names: Iterable[str] | None = None) -> None:
+        """Fold the active adapters (or those named) into the weights: W <- W + ΔW.
+
+        The originals are kept for `unmerge_adapter`: merged layers take twice their memory.
+
+        Raises:
+            AdapterNameError, StateError: an unknown name, merged already, a weight shared with
+                another layer, or a result that is not finite; nothing was merged.
+        """
+        given = (adapter_names,) if isinstance(adapter_names, str) else adapter_names
+        names = self._active if given is None else tuple(given)
+        refuse.unknown(self.peft_config, names)
+        self.base_model.merge(names)
+
+    def unmerge_adapter(self) -> None:
+        """Put the original weights back, bit for bit.
+
+        Raises:
+            StateError: nothing is merged.
+        """
+        if not self.base_model.merged:
+            raise StateError("nothing is merged; merge_adapter() comes first")
+        self.base_model.unmerge()
+
+    def merge_and_unload(self, adapter_names: Iterable[str] | None = None) -> nn.Module:
+        """Fold the adapters in for good, and return the plain base model."""
+        if adapter_names is not None or not self.base_model.merged:
+            self.merge_adapter(adapter_names)
+        return self._leave()
+
+    def unload(self) -> nn.Module:
+        """Take all adapters out, unmerged, and return the plain base model, as it was given."""
+        self.base_model.unmerge()
+        return self._leave()
+
+    def _leave(self) -> nn.Module:
+        self.peft_config, self._active, self._trained = {}, (), ()
+        return self.base_model.unload()
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """(trainable, all): numbers of parameters, shared ones counted once."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+    def print_trainable_parameters(self) -> None:
+        """`trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`."""
+        n, total = self.get_nb_trainable_parameters()
+        share = f"trainable%: {100 * n / total:.4f}"
+        print(f"trainable params: {n:,d} || all params: {total:,d} || {share}")
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], selected_adapters: Iterable[str] | None = None
+    ) -> None:
+        """Write the adapters (all, or those named) in Hugging Face peft's format.
+
+        "default" goes into `save_directory`, any other into a subfolder of its name.
+        """
+        names = list(selected_adapters or self.peft_config)
+        refuse.unknown(self.peft_config, names)
+        for name in names:
+            folder = os.path.join(save_directory, "" if name == "default" else name)
+            checkpoint.save(self.get_base_model(), self.peft_config[name], name, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = "default",
+        is_trainable: bool = False,
+    ) -> PeftModel:
+        """The base model with the adapter of a folder in it.
+
+        Args:
+            model: the base model that the adapter was made for.
+            model_id: the folder, or the name of a repository on the Hugging Face hub.
+            adapter_name: what to call it.
+            is_trainable: True to go on training; otherwise it is frozen.
+
+        Raises:
+            CheckpointNotFoundError, CheckpointError: and the model was not changed.
+        """
+        refuse.non_model(model)
+        refuse.non_bool("is_trainable", is_trainable)
+        self = cls.__new__(cls)
+        nn.Module.__init__(self)
+        self._start(model, checkpoint.load(model, model_id, adapter_name, is_trainable))
+        return self
+
+    def load_adapter(
+        self, model_id: str | os.PathLike[str], adapter_name: str, is_trainable: bool = False
+    ) -> None:
+        """Load one more adapter, with `from_pretrained`'s errors; `set_adapter` puts it to use."""
+        refuse.non_bool("is_trainable", is_trainable)
+        refuse.merged(self.base_model.merged, "load_adapter")
+        refuse.taken(self.peft_config, adapter_name)
+        self._add(checkpoint.load(self.get_base_model(), model_id, adapter_name, is_trainable))
+
+
+def get_peft_model(
+    model: nn.Module, peft_config: PeftConfig, adapter_name: str = "default"
+) -> PeftModel:
+    """The model with a new adapter in it, ready to train; arguments and errors as `PeftModel`."""
+    return PeftModel(model, peft_config, adapter_name)

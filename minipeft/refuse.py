@@ -1,0 +1,98 @@
+"""What the verbs refuse: each check raises before anything is changed, and says the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from torch import nn
+
+from .core import SavedModule, Slot
+from .errors import AdapterNameError, ConfigTypeError, StateError, did_you_mean, listed
+
+
+def slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
+    """The slots in the model, by dotted name."""
+    return ((path, m) for path, m in model.named_modules() if isinstance(m, Slot))
+
+
+def adapter_names(model: nn.Module) -> set[str]:
+    """The names of all adapters in the model."""
+    return {name for _, slot in slots(model) for name in slot.adapters}
+
+
+def bad_name(model: nn.Module, name: Any) -> None:
+    """Refuse a name that could not be a folder and a part of a parameter's name.
+
+    Raises:
+        AdapterNameError: empty, with a dot, slash or space, or a name used inside the model.
+    """
+    if not isinstance(name, str) or not name or any(c in "./\\" or c.isspace() for c in name):
+        raise AdapterNameError(
+            f"an adapter's name must be a non-empty string without dots, slashes and spaces, "
+            f"got {name!r}"
+        )
+    known = {part for path, _ in model.named_modules() for part in path.split(".")}
+    parameters = {path.rsplit(".", 1)[-1] for path, _ in model.named_parameters()}
+    if hasattr(nn.ModuleDict(), name) or name in (known | parameters) - adapter_names(model):
+        raise AdapterNameError(
+            f"{name!r} cannot name an adapter: it already names a module, a parameter or an "
+            f"attribute; choose another, such as 'my_{name}'"
+        )
+
+
+def non_model(model: Any) -> None:
+    """Refuse what is no module, or has adapters already."""
+    if not isinstance(model, nn.Module):
+        raise ConfigTypeError(
+            f"the first argument must be the model (an nn.Module), got {type(model).__name__}"
+        )
+    if any(isinstance(module, Slot) for module in model.modules()):
+        raise StateError(
+            "this model has adapters already; add another with add_adapter(name, config) or "
+            "load_adapter(folder, name), or get the plain model back with unload()"
+        )
+
+
+def unknown(known: Collection[str], names: Iterable[str]) -> None:
+    """Refuse names of adapters that are not there."""
+    for name in names:
+        if name not in known:
+            raise AdapterNameError(
+                f"there is no adapter {name!r}{did_you_mean(str(name), known) or ';'} "
+                f"the adapters are {listed(known)}"
+            )
+
+
+def taken(known: Collection[str], name: str) -> None:
+    """Refuse the name of an adapter that is there."""
+    if name in known:
+        raise AdapterNameError(
+            f"there is an adapter {name!r} already; choose another name, or "
+            f"delete_adapter({name!r}) first; the adapters are {listed(known)}"
+        )
+
+
+def merged(names: Collection[str], verb: str) -> None:
+    """Refuse to change adapters while one is in the weights."""
+    if names:
+        raise StateError(
+            f"{verb} while {listed(names)} is merged into the weights; unmerge_adapter() first"
+        )
+
+
+def two_copies(model: nn.Module, names: tuple[str, ...]) -> None:
+    """Refuse to activate two adapters that each bring a copy of the same module."""
+    for path, slot in slots(model):
+        here = [name for name in names if name in slot.adapters]
+        if len(here) > 1 and isinstance(slot, SavedModule):
+            raise StateError(
+                f"{listed(here)} each have their own {path!r}, and only one can be in use; "
+                f"activate one of them"
+            )
+
+
+def non_bool(name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise ConfigTypeError(f"{name} must be True or False, got {value!r}")

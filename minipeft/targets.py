@@ -1,0 +1,194 @@
+"""Which layers a config means: names in, layers out; when there are none, the near misses named.
+
+The rule is Hugging Face peft's: an entry of a list matches a module whose whole dotted name it is,
+or whose name ends in "." + entry; a string is a regular expression that must match the whole name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from torch import nn
+
+from . import bases
+from .config import HEADS, LayerConfig, TaskType
+from .core import Slot, Wrapper
+from .errors import TargetError, did_you_mean, listed
+
+ALL_LINEAR = "all-linear"
+
+QV = ("q_proj", "v_proj")
+# The attention projections that peft adapts by default, by `model.config.model_type`.
+ATTENTION: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("bloom", "gpt_neox", "falcon", "chatglm"), ("query_key_value",)),
+    **dict.fromkeys(("llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "stablelm"), QV),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "opt", "gptj", "gpt_neo", "bart"), QV),
+    **dict.fromkeys(("t5", "mt5"), ("q", "v")),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra", "layoutlm"), ("query", "value")),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+    "deberta-v2": ("query_proj", "value_proj"),
+    "deberta": ("in_proj",),
+    "codegen": ("qkv_proj",),
+    "mpt": ("Wqkv",),
+}
+
+
+def matches(target: str | Collection[str], name: str) -> bool:
+    """Whether `target_modules=target` means the module with the dotted name `name`."""
+    if isinstance(target, str):
+        return re.fullmatch(target, name) is not None
+    return any(name == entry or name.endswith(f".{entry}") for entry in target)
+
+
+def named_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The model's modules by name as before any adapter: a slot counts as what it holds."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if name.startswith(inside) and inside:
+            continue
+        if isinstance(module, Slot):
+            inside += (f"{name}.",)
+        yield name, module
+
+
+def original(module: nn.Module) -> nn.Module:
+    """The frozen layer inside a wrapper; any other module is itself."""
+    return module.base_layer if isinstance(module, Wrapper) else module
+
+
+def resolve_default(model: nn.Module, config: LayerConfig) -> str | list[str]:
+    """`config.target_modules` as a list, the architecture's default looked up.
+
+    Raises:
+        TargetError: nothing was asked for and the architecture has no default.
+    """
+    if config.target_modules is not None:
+        target = config.target_modules
+        return target if isinstance(target, str) else list(target)
+    kind = model_type(model)
+    if kind not in config.default_targets:
+        what = f"model type {kind!r}" if kind else f"{type(model).__name__}, a plain nn.Module"
+        raise TargetError(
+            f"target_modules was left out, and there is no default for {what} (there is for "
+            f"{', '.join(sorted(config.default_targets))}); name the layers: {linear_names(model)}"
+        )
+    return list(config.default_targets[kind])
+
+
+def model_type(model: nn.Module) -> str | None:
+    """`model.config.model_type`, or None for a module without a transformers config."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    return kind if isinstance(kind, str) else None
+
+
+def find_targets(
+    model: nn.Module, config: LayerConfig, *, every: bool = True
+) -> dict[str, bases.Base]:
+    """The layers that `config` means, by dotted name; nothing is changed.
+
+    Args:
+        model: any module, with or without adapters.
+        config: its `target_modules`, and `heads()`, which are not adapted as well.
+        every: demand that each entry of a list matches (a saved adapter may name more).
+
+    Raises:
+        TargetError: nothing matches, or a match is no layer that can be adapted.
+    """
+    target = resolve_default(model, config)
+    layers = dict(named_layers(model))
+    saved = find_heads(model, config)
+    if isinstance(target, str) and target.lower() == ALL_LINEAR:
+        skip = {*output_layers(model, config.task_type), *saved}
+        hits = [n for n, m in layers.items() if bases.is_linear(original(m)) and n not in skip]
+    else:
+        hits = [name for name in layers if matches(target, name)]
+        refuse_unmatched(target, list(layers), hits, every)
+        inside = tuple(f"{name}." for name in saved)
+        hits = [n for n in hits if n not in saved and not (inside and n.startswith(inside))]
+    if not hits:
+        raise TargetError(
+            f"target_modules={target!r} leaves no layer to adapt in {type(model).__name__}; "
+            f"its linear layers: {linear_names(model)}"
+        )
+    found: dict[str, bases.Base] = {}
+    for name in hits:
+        base = bases.view(original(layers[name]))
+        if base is None:
+            raise TargetError(unsupported(name, original(layers[name]), target))
+        found[name] = base
+    return found
+
+
+def refuse_unmatched(
+    target: str | list[str], names: list[str], hits: list[str], every: bool
+) -> None:
+    """Raise TargetError for the entries that match no name, with near misses."""
+    known = [*names, *(name.rsplit(".", 1)[-1] for name in names)]
+    if isinstance(target, str):
+        if not hits:
+            as_list = any(matches([target], name) for name in names)
+            fix = (
+                f"; as a list, [{target!r}], it would match by suffix"
+                if as_list
+                else did_you_mean(target, known)
+            )
+            raise TargetError(
+                f"target_modules={target!r} matches no module: a string is a regular expression "
+                f"that must match the whole dotted name, such as {names[-1]!r}{fix}"
+            )
+        return
+    lost = [entry for entry in target if not any(matches([entry], name) for name in names)]
+    if lost and (every or len(lost) == len(target)):
+        hints = "".join(did_you_mean(entry, known) for entry in lost)
+        last = dict.fromkeys(name.rsplit(".", 1)[-1] for name in names if name)
+        raise TargetError(
+            f"target_modules={lost!r} matches no module{hints or ';'} "
+            f"the model's modules end in {listed([n for n in last if not n.isdigit()], 40)}"
+        )
+
+
+def unsupported(name: str, layer: nn.Module, target: Any) -> str:
+    """What to say of a match that is no linear layer: what is it, and which layers are near."""
+    inside = [n for n, m in layer.named_modules() if n and bases.view(m) is not None]
+    fix = f"; the linear layers inside it: {listed(inside)}" if inside else ""
+    return (
+        f"target_modules={target!r} matches {name!r}, a {type(layer).__name__}; only linear layers "
+        f"(nn.Linear, Conv1D, or a layer with in_features and out_features) can be adapted{fix}"
+    )
+
+
+def find_heads(model: nn.Module, config: LayerConfig) -> dict[str, nn.Module]:
+    """The modules trained whole, by dotted name.
+
+    Raises:
+        TargetError: an entry of `modules_to_save` matches no module.
+    """
+    layers = {name: module for name, module in named_layers(model) if name}
+    asked = list(config.modules_to_save or ())
+    for entry in asked:
+        if not any(matches([entry], name) for name in layers):
+            known = [*layers, *(name.rsplit(".", 1)[-1] for name in layers)]
+            raise TargetError(
+                f"modules_to_save: {entry!r} matches no module{did_you_mean(entry, known)}"
+            )
+    heads = config.heads()
+    return {n: m for n, m in layers.items() if heads and matches(heads, n)}
+
+
+def output_layers(model: nn.Module, task_type: TaskType | str | None) -> list[str]:
+    """The layers that "all-linear" leaves out: the language-model head or the classifier."""
+    get = getattr(model, "get_output_embeddings", None)
+    head = get() if callable(get) else None
+    if head is None and task_type == TaskType.SEQ_CLS:
+        heads = [getattr(model, name, None) for name in HEADS[TaskType.SEQ_CLS]]
+        head = next((h for h in heads if h is not None), None)
+    return [name for name, module in named_layers(model) if head is not None and module is head]
+
+
+def linear_names(model: nn.Module) -> str:
+    """The distinct last names of the model's linear layers, for an error."""
+    names = [n for n, m in named_layers(model) if bases.is_linear(original(m))]
+    return listed(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names), most=20)

@@ -1,0 +1,211 @@
+"""The model with slots in it: plans adapters, attaches, switches, merges and removes them.
+
+A *plan* holds an adapter that is complete, checked, even filled from a file, and not yet attached.
+Whatever can be refused is refused while planning, so a refused call leaves the model as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from .config import LayerConfig, PeftConfig
+from .core import Method, SavedModule, Slot, Wrapper, method_of
+from .errors import ConfigTypeError, StateError, listed
+from .refuse import bad_name, slots
+from .targets import find_heads, find_targets, resolve_default
+
+
+@dataclass
+class Plan:
+    """An adapter ready to be attached.
+
+    Attributes:
+        name: its name.
+        config: its own copy of the config, with the default targets resolved.
+        methods: the method modules, by the dotted name of the layer they go beside.
+        copies: the modules trained whole, by the dotted name of the module they stand for.
+    """
+
+    name: str
+    config: LayerConfig
+    methods: dict[str, Method[Any]]
+    copies: dict[str, nn.Module]
+
+
+def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True) -> Plan:
+    """Check everything and build the adapter beside the model; the model is not touched.
+
+    Args:
+        model: the model, with or without adapters in it.
+        config: what to build.
+        name: the adapter's name.
+        every: demand that each entry of `target_modules` matches.
+
+    Raises:
+        ConfigTypeError, AdapterNameError, TargetError: what is wrong, and the fix.
+    """
+    if not isinstance(config, LayerConfig):
+        raise ConfigTypeError(
+            f"the config must be a minipeft config such as LoraConfig(r=8), "
+            f"got {type(config).__name__}"
+        )
+    bad_name(model, name)
+    method = method_of(config)
+    targets = find_targets(model, config, every=every)
+    heads = find_heads(model, config)
+    methods = {path: method.for_layer(base, config) for path, base in targets.items()}
+    for path, module in methods.items():
+        module.train(targets[path].layer.training)
+    originals = {
+        path: head.original_module if isinstance(head, SavedModule) else head
+        for path, head in heads.items()
+    }
+    own = replace(copy.deepcopy(config), target_modules=resolve_default(model, config))
+    if heads:
+        own.modules_to_save = config.heads()
+    return Plan(name, own, methods, {p: copy.deepcopy(m) for p, m in originals.items()})
+
+
+class LayerModel(nn.Module):
+    """A model with adapters beside its layers.
+
+    Args:
+        model: the base model; it is frozen, and gets its slots in place.
+        peft_config: an adapter to begin with; None for none.
+        adapter_name: that adapter's name.
+
+    Attributes:
+        model: the base model, with slots where adapters stand.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        peft_config: PeftConfig | None = None,
+        adapter_name: str = "default",
+    ):
+        super().__init__()
+        first = plan(model, peft_config, adapter_name) if peft_config is not None else None
+        self.model = model
+        # Given back by unload: what was trainable before.
+        self._was_trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+        model.requires_grad_(False)
+        if first is not None:
+            self.attach(first)
+            names = (adapter_name,)
+            self.activate(names, () if first.config.inference_mode else names)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward."""
+        return self.model(*args, **kwargs)
+
+    def slots(self) -> dict[str, Slot]:
+        """The slots, by dotted name inside `self.model`."""
+        return dict(slots(self.model))
+
+    def attach(self, plan: Plan) -> None:
+        """Put a planned adapter into the model, frozen and not active."""
+        parts: list[tuple[dict[str, Any], type[Wrapper] | type[SavedModule]]] = [
+            (plan.methods, Wrapper),
+            (plan.copies, SavedModule),
+        ]
+        made: dict[nn.Module, nn.Module] = {}
+        for modules, kind in parts:
+            for path, module in modules.items():
+                slot = self.model.get_submodule(path)
+                if not isinstance(slot, Slot):
+                    layer, slot = slot, kind(slot)
+                    slot.train(layer.training)
+                    made[layer] = slot
+                slot.adapters[plan.name] = module.requires_grad_(False)
+        self._replace(made)
+
+    def _replace(self, new: dict[nn.Module, nn.Module]) -> None:
+        """Put `new[layer]` wherever `layer` stands; one used twice stands in two places."""
+        for parent in [m for m in self.model.modules() if m not in new.values()]:
+            for name, child in parent._modules.items():  # named_children would skip repeats
+                if child in new:
+                    parent._modules[name] = new[child]
+
+    def activate(self, names: tuple[str, ...], trained: tuple[str, ...]) -> None:
+        """Make `names` the active adapters; train those of `trained` and no others."""
+        for slot in self.slots().values():
+            slot.activate(names, trained)
+
+    def enable(self, on: bool) -> None:
+        """Switch all adapters on or off."""
+        for slot in self.slots().values():
+            slot.enabled = on
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """The names of the adapters that are merged at the moment."""
+        return tuple(dict.fromkeys(n for slot in self.slots().values() for n in slot.merged))
+
+    def merge(self, names: tuple[str, ...]) -> None:
+        """Merge `names` in all slots, or, if one refuses, in none.
+
+        Raises:
+            StateError: something is merged already, a weight is shared with another layer, or a
+                layer refuses (see `Wrapper.merge`).
+        """
+        if self.merged:
+            raise StateError(
+                f"{listed(self.merged)} already merged; call unmerge_adapter() first, "
+                f"or the update would count twice"
+            )
+        self._refuse_shared_weights(names)
+        done: list[Slot] = []
+        try:
+            for slot in self.slots().values():
+                slot.merge(names)
+                done.append(slot)
+        except Exception:
+            for slot in done:
+                slot.unmerge()
+            raise
+
+    def _refuse_shared_weights(self, names: tuple[str, ...]) -> None:
+        users: dict[int, list[str]] = {}
+        for path, parameter in self.model.named_parameters(remove_duplicate=False):
+            users.setdefault(id(parameter), []).append(path.replace(".base_layer.", "."))
+        for path, slot in self.slots().items():
+            weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
+            shared = users.get(id(weight), [])
+            if len(shared) > 1 and any(name in slot.adapters for name in names):
+                raise StateError(
+                    f"merging into {path!r} would also change {listed(shared)}: they share one "
+                    f"weight; give {path!r} its own copy first "
+                    f"(layer.weight = nn.Parameter(layer.weight.clone()), "
+                    f"config.tie_word_embeddings = False), or keep the adapter unmerged"
+                )
+
+    def unmerge(self) -> None:
+        """Undo the merge in all slots, bit for bit."""
+        for slot in self.slots().values():
+            if slot.merged:
+                slot.unmerge()
+
+    def delete(self, name: str) -> None:
+        """Take one adapter out; a slot that holds none any more goes too."""
+        for slot in self.slots().values():
+            if name in slot.adapters:
+                del slot.adapters[name]
+                slot.active = tuple(n for n in slot.active if n != name)
+        left = [slot for slot in self.slots().values() if not slot.adapters]
+        self._replace({slot: slot.released() for slot in left})
+
+    def unload(self) -> nn.Module:
+        """Take all slots out, and give back what was trainable before; returns the base model."""
+        self._replace({slot: slot.released() for slot in self.slots().values()})
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in self._was_trainable)
+        return self.model
+
+
+class LoraModel(LayerModel):
+    """`LoraModel(model, LoraConfig(...), "default")`: the layers' part of a `PeftModel` alone."""
