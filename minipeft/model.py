@@ -1,6 +1,4 @@
-"""PeftModel: a base model, its adapters by name, and the verbs to work with them.
-
-The names are Hugging Face peft's, so that moving on is changing one import."""
+"""PeftModel: a base model, its adapters by name, and the verbs, named as in Hugging Face peft."""
 
 from __future__ import annotations
 
@@ -49,8 +47,9 @@ class PeftModel(nn.Module):
         self.set_adapter(first.name)
 
     def _add(self, planned: Plan) -> None:
+        known = planned.config.base_model_name_or_path
         base = getattr(getattr(self.get_base_model(), "config", None), "_name_or_path", None)
-        planned.config.base_model_name_or_path = planned.config.base_model_name_or_path or base
+        planned.config.base_model_name_or_path = known or base or None
         self.base_model.attach(planned)
         self.peft_config[planned.name] = planned.config
         self.base_model.activate(self._active, self._trained)
