@@ -72,7 +72,8 @@ def test_the_packages_own_is_refused(e):
         answers.append(lambda *given, **named: own(*given, **named))
     for answer in answers:
         verdict = check(e.id, answer)
-        assert verdict.status == "wrong" and "the package's own" in verdict.message
+        assert verdict.status == "wrong"
+        assert "the package's own" in verdict.message
 
 
 @pytest.mark.parametrize("answer", [None, ...])
@@ -85,12 +86,14 @@ def test_no_answer_is_not_attempted(e, answer):
 @each
 def test_nonsense_is_wrong_and_never_an_exception(e, answer):
     verdict = check(e.id, answer)
-    assert verdict.status == "wrong" and verdict.message
+    assert verdict.status == "wrong"
+    assert verdict.message
 
 
 @each
 def test_hints_and_corpus(e):
-    assert len(e.hints) == 3 and all(len(h) > 15 for h in e.hints)
+    assert len(e.hints) == 3
+    assert all(len(h) > 15 for h in e.hints)
     assert e.id.partition(".")[0] in exercise.topics(), "the id begins with the file's name"
     file = MISTAKES / e.lesson / f"{e.id}.py"
     assert file.exists(), f"write {file.name}: three wrong answers and two right ones"

@@ -38,7 +38,7 @@ def _call(frame: FrameType) -> str:
 def explain(error: BaseException, signature: str) -> str:
     """One message about an exception that came out of an answer.
 
-    Arguments:
+    Args:
         error: the exception, with its traceback.
         signature: what the exercise calls, `forward(self, x)`; shown when no line of the
             learner's code is to blame.

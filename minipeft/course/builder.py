@@ -33,7 +33,7 @@ def build(
 ) -> dict[str, NotebookNode]:
     """All notebooks as they should be, without outputs, by path below the root.
 
-    Arguments:
+    Args:
         folder: where the lessons are.
         exercises: all exercises; the package's when left out.
     """

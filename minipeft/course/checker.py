@@ -94,7 +94,7 @@ def _judge(exercise: Exercise, answer: Any) -> Verdict:
 def check(id: str, answer: Any) -> Verdict:
     """Says whether an answer is right, and if not, why.
 
-    Arguments:
+    Args:
         id: the exercise, "lora.forward".
         answer: what the exercise asks for: a class, a function, a number or a word.
 
@@ -117,7 +117,7 @@ _given: dict[str, int] = {}
 def hint(id: str, level: int | None = None) -> None:
     """Shows a hint: a question, then the formula with shapes, then nearly the code.
 
-    Arguments:
+    Args:
         id: the exercise.
         level: 1, 2 or 3; left out, one further than the last time.
 

@@ -32,7 +32,7 @@ def source_bundle(code: str, caption: str) -> dict[str, Any]:
 def source_of(obj: Any, doc: bool = True) -> str:
     """The source of a class, function, method or module, unindented.
 
-    Arguments:
+    Args:
         obj: the object.
         doc: False leaves out docstrings.
 
@@ -64,7 +64,7 @@ def _without_docstrings(code: str) -> str:
 def show(*objects: Any, doc: bool = True) -> None:
     """Shows the source of classes, functions or methods, highlighted.
 
-    Arguments:
+    Args:
         objects: what to show.
         doc: False leaves out the docstrings.
 

@@ -33,9 +33,10 @@ def client(notebook: NotebookNode, folder: str, timeout: int, **options: Any) ->
 def run(notebook: NotebookNode, timeout: int = 300) -> None:
     """Executes a notebook in place.
 
-    Arguments:
+    Args:
         notebook: gets outputs and execution counts.
         timeout: seconds per cell.
+
     Raises:
         CourseError: a cell raises or takes too long; the message holds the cell and the error.
     """

@@ -26,7 +26,7 @@ class CourseError(MinipeftError):
 class Exercise:
     """One exercise.
 
-    Arguments:
+    Args:
         id: `<topic>.<name>`; the topic is the name of the file it stands in.
         lesson: the lesson it belongs to, `08_lora`.
         title: a few words.

@@ -72,7 +72,7 @@ def expect_close(
 ) -> None:
     """Nothing if `got` equals `want` in shape, values and dtype.
 
-    Arguments:
+    Args:
         got: the learner's value.
         want: the right one, small enough to be printed.
         what: the name of the value, "the output" or "ΔW"; it starts the message.
@@ -148,7 +148,7 @@ def expect_number(
 ) -> None:
     """Nothing if the number `got` equals `want`.
 
-    Arguments:
+    Args:
         got: the learner's number.
         want: the right one.
         what: its name, starts the message.

@@ -37,7 +37,7 @@ def _from(source: str, names: list[str]) -> str:
 def imports(module: ModuleType, tree: ast.Module, code: str, top: str) -> list[str]:
     """The import lines for `code`, taken out of `module`.
 
-    Arguments:
+    Args:
         module, tree: the module the code stands in, and its syntax tree.
         code: the lifted code; `package` in it stands for the module itself.
         top: the name that the code defines.

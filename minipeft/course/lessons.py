@@ -1,5 +1,7 @@
 """A lesson's source: a small YAML header, then jupytext Markdown.
 
+It reads like this:
+
     ---
     title: LoRA
     minutes: 60

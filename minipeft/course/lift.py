@@ -105,7 +105,7 @@ def _definition(node: Function, lines: list[str], blank: bool) -> list[str]:
 def lift(target: str, *, blank: bool) -> str:
     """One definition of the package as the code of a notebook cell.
 
-    Arguments:
+    Args:
         target: `module:Class.method` or `module:function`.
         blank: replace the body of that method or function by the marker.
 
@@ -143,4 +143,3 @@ def cell(exercise: Exercise, *, blank: bool) -> str:
     if exercise.target is None or written:
         return written.strip("\n")
     return lift(exercise.target, blank=blank)
-

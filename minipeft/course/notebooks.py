@@ -55,7 +55,7 @@ def code(source: str, tags: Sequence[str] = ()) -> NotebookNode:
 def notebook(cells: Sequence[NotebookNode], lesson: str, kind: str) -> NotebookNode:
     """Puts cells together.
 
-    Arguments:
+    Args:
         cells: the cells.
         lesson, kind: "08_lora" and "lesson", "exercises" or "solutions"; `minipeft grade`
             reads them back.
@@ -107,7 +107,7 @@ def lesson_notebook(
 ) -> NotebookNode:
     """The notebook of one lesson.
 
-    Arguments:
+    Args:
         lesson: the lesson.
         course: all lessons in order, for the links.
         exercises: all exercises.
@@ -127,7 +127,7 @@ def exercise_notebook(
 ) -> NotebookNode:
     """The exercises of one lesson, to fill or filled.
 
-    Arguments:
+    Args:
         name, title: the lesson's.
         exercises: the lesson's exercises, in order.
         solved: fill the blanks with the solutions; the verdicts become exact cells.

@@ -119,7 +119,7 @@ def measure(row: Claim) -> str:
 def claims(lesson: str | None = None) -> None:
     """Shows a lesson's rows of the register, each with the value measured now.
 
-    Arguments:
+    Args:
         lesson: "08_lora"; left out, all lessons.
 
     Raises:

@@ -67,7 +67,7 @@ def init(answer: Any) -> str:
 
 
 def count(answer: Any) -> str:
-    """r · (in + out) on GPT-2's c_attn and Llama's q_proj."""
+    """The count r · (in + out) on GPT-2's c_attn and Llama's q_proj."""
     inn, out, r = 768, 2304, 8
     known = [
         (inn * out, "that is the frozen matrix itself, in · out"),
@@ -91,7 +91,7 @@ def count(answer: Any) -> str:
 def fan_in(answer: Any) -> str:
     """The notes' layer with A in ±1/√in, in either layout."""
     inn, out, r = 256, 64, 16
-    layer = answer(inn, out, rank=r, lora_alpha=8)
+    layer = answer(inn, out, rank=r, lora_alpha=32)
     a, b = layer.lora_A.detach(), layer.lora_B.detach()
     turned = a.shape == (r, inn)
     expect(turned or a.shape == (inn, r), f"A has shape {tuple(a.shape)}; it is (in, r) or (r, in)")
