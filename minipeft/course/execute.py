@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ def client(notebook: NotebookNode, folder: str, timeout: int, **options: Any) ->
         coalesce_streams=True,  # a progress bar shows its end, not each of its steps
         store_widget_state=False,
         record_timing=False,
+        extra_arguments=["--log-level=40"],  # errors; not that the kernel listens on this machine
         resources={"metadata": {"path": folder}},
         **options,
     )
@@ -43,6 +45,7 @@ def run(notebook: NotebookNode, timeout: int = 300) -> None:
     lesson = notebook.metadata.get("minipeft", {})
     name = f"{lesson.get('kind', '')} {lesson.get('lesson', '')}".strip()
     kept = os.environ.get("MINIPEFT_HOME")
+    metadata = copy.deepcopy(notebook.metadata)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
         os.environ["MINIPEFT_HOME"] = home  # building is not learning: no progress is recorded
         try:
@@ -54,6 +57,7 @@ def run(notebook: NotebookNode, timeout: int = 300) -> None:
                 del os.environ["MINIPEFT_HOME"]
             else:
                 os.environ["MINIPEFT_HOME"] = kept
+        notebook.metadata = metadata  # the kernel adds its exact Python version
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.metadata.pop("execution", None)

@@ -42,7 +42,7 @@ def _set(layer: Any, a: Tensor = A, b: Tensor = B) -> Any:
 
 
 def forward(answer: Any) -> str:
-    """The output base + s · B A x by hand, with leading dimensions, in bfloat16, and with gradients."""
+    """The output base + s · B A x by hand, leading dimensions, bfloat16, and gradients."""
     layer = _set(answer(3, 2, rank=2, lora_alpha=12))
     base = BASE.clone()
     got = layer(X, base)
