@@ -10,5 +10,6 @@ from .claims import claims
 from .display import show
 from .exercise import CourseError
 from .record import progress
+from .reference import reference_peft
 
-__all__ = ["CourseError", "check", "claims", "hint", "progress", "reveal", "show"]
+__all__ = ["CourseError", "check", "claims", "hint", "progress", "reference_peft", "reveal", "show"]

@@ -1,0 +1,55 @@
+# Two commands: `make lab` opens the course, `make test` runs everything that CI runs.
+PYTHON   ?= python3
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+LAB_ARGS ?=
+# One thread per process: two test processes share two cores, and sums stay in one order.
+ONE      := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+WORKERS  ?= 2
+
+.PHONY: install lab test test-fast lint types unit notebooks demo bench build clean
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,quant,test]'
+	touch $(READY)
+
+lab: $(READY)
+	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start.ipynb
+
+test: lint types unit notebooks
+
+test-fast: lint types $(READY)
+	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS)
+
+# The cells tagged "exact" must print what is stored; all cells must run.
+notebooks: $(READY)
+	$(BIN)/python -m minipeft.course.builder --check
+	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --durations=0 --nbval-lax -p no:cacheprovider notebooks solutions
+
+demo: $(READY)
+	$(BIN)/minipeft demo
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+# Write notebooks/, exercises/ and solutions/ anew from minipeft/course, and run them.
+build: $(READY)
+	$(BIN)/python -m minipeft.course.builder --execute
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,70 @@
+"""The `minipeft` command: count, demonstrate, and look after the course's exercises."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from .errors import MinipeftError
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ModuleNotFoundError as missing:  # the command line is part of the course extra
+    sys.exit(f"minipeft needs {missing.name} here; install it: pip install 'minipeft[course]'")
+
+from .course.commands import app as course_app
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(course_app)
+
+
+@app.command()
+def count(
+    model: Annotated[str, typer.Argument(help="gpt2, bloom-560m, llama-2-7b, ...")],
+    r: Annotated[int, typer.Option(help="the rank")] = 8,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="layers to adapt, once for each; default: the architecture's"),
+    ] = None,
+) -> None:
+    """Count what LoRA trains on a real model, from its shapes alone."""
+    from . import LoraConfig
+    from .counting import count as count_parameters
+
+    targets = "all-linear" if target == ["all-linear"] else target
+    typer.echo(count_parameters(model, LoraConfig(r=r, target_modules=targets)))
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="tiny-gpt2, tiny-bloom, a folder or a name")] = (
+        "tiny-gpt2"
+    ),
+    task: Annotated[str, typer.Option(help="mood, opposite, where")] = "opposite",
+    seed: Annotated[int, typer.Option(help="of the data's order and of the new weights")] = 0,
+) -> None:
+    """Fine-tune the bundled model with each method there is, and compare them in one table."""
+    from .demo import run
+
+    table = Table(title=f"{model} on the task {task!r}, seed {seed}")
+    for heading in ("method", "trained", "of all", "steps", "seconds", "loss"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    table.add_column("accuracy", justify="right")
+    for row in run(model, task, seed):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line; what can be foreseen ends in one line that says the fix."""
+    try:
+        app()
+    except MinipeftError as error:
+        print(f"minipeft: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
