@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .expect import describe
+from .expect import describe, safe
 
 # Code in these folders is not the learner's.
 FOLDERS = [str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)]
@@ -43,7 +43,7 @@ def explain(error: BaseException, signature: str) -> str:
         signature: what the exercise calls, `forward(self, x)`; shown when no line of the
             learner's code is to blame.
     """
-    kind = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    kind = f"{type(error).__name__}: {safe(str, error)}"
     found: tuple[FrameType, int] | None = None
     step: TracebackType | None = error.__traceback__
     while step is not None:

@@ -8,7 +8,7 @@ missing return, a transpose, a constant factor, a sign, NaN, another dtype.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,14 @@ def expect(condition: object, message: str) -> None:
         raise Wrong(message)
 
 
+def safe(to_text: Callable[[Any], str], value: Any) -> str:
+    """The first line of `str(value)` or `repr(value)`, also when that raises."""
+    try:
+        return (to_text(value).strip() or "").partition("\n")[0]
+    except Exception:  # a learner's class may define __repr__, and define it wrongly
+        return f"<{type(value).__name__}>"
+
+
 def describe(value: Any) -> str:
     """A value in few words: tensors by shape and dtype, the rest by type and repr."""
     if isinstance(value, Tensor):
@@ -38,7 +46,7 @@ def describe(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}, {dtype}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    text = repr(value)
+    text = safe(repr, value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 

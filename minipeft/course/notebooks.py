@@ -141,7 +141,7 @@ def exercise_notebook(
     cells = [
         code(SETUP),
         markdown(f"# {name[:2]} · {title}: {kind}\n\n{links}\n\n{text}"),
-        code("from minipeft.course import check, hint, progress, reveal"),
+        code(f"from minipeft.course import check{'' if solved else ', hint, progress, reveal'}"),
     ]
     for number, e in enumerate(exercises, 1):
         cells.append(markdown(f"## {number}. {e.title}\n\n{e.task.strip()}"))
