@@ -45,7 +45,7 @@ demo: $(READY)
 	$(BIN)/minipeft demo
 
 bench: $(READY)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench.py
 
 # Write notebooks/, exercises/ and solutions/ anew from minipeft/course, and run them.
 build: $(READY)

@@ -1,0 +1,153 @@
+"""`make bench`: what is measured, as ratios in one run; writes tests/BENCH.md.
+
+Both sides of a ratio alternate, and the median of the pairs is quoted, so that a slow minute of the
+machine counts for both. Nothing here asserts: a test that depends on the time of day is no test.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import transformers
+
+import minipeft
+from minipeft import LoraConfig, get_peft_model
+from minipeft.demo import DEMOS, STEPS
+from minipeft.tasks import TASKS, load_task
+from minipeft.training import accuracy, fit
+from minipeft.zoo import BUNDLED, load_base
+
+PAGE = Path(__file__).with_name("BENCH.md")
+SEEDS = (0, 1, 2)
+
+
+def seconds_of(code: str) -> float:
+    """Wall seconds of a fresh Python process that runs `code`."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def imports(pairs: int = 9) -> list[str]:
+    """`import minipeft` and `import peft` against `import torch`, whole processes."""
+    names = ("torch", "minipeft", "peft")
+    runs: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        seconds_of(f"import {name}")  # fills the disk cache; not counted
+    for _ in range(pairs):
+        for name in names:
+            runs[name].append(seconds_of(f"import {name}"))
+    rows = ["| import | median seconds | times torch (median of pairs) |", "|---|---|---|"]
+    for name in names:
+        ratio = statistics.median(a / b for a, b in zip(runs[name], runs["torch"], strict=True))
+        rows.append(f"| {name} | {statistics.median(runs[name]):.2f} | {ratio:.2f} |")
+    return [f"## Importing\n\n{pairs} alternating runs, whole processes.\n", *rows]
+
+
+def step(model: torch.nn.Module, batch: torch.Tensor) -> float:
+    """Seconds of one forward and backward."""
+    started = time.perf_counter()
+    model(input_ids=batch, labels=batch).loss.backward()
+    return time.perf_counter() - started
+
+
+def lora_step(pairs: int = 12) -> list[str]:
+    """A LoRA step against the frozen model's, with gradients to its input embeddings."""
+    torch.set_num_threads(1)
+    config = transformers.LlamaConfig(
+        hidden_size=768, intermediate_size=2048, num_hidden_layers=6, num_attention_heads=12,
+        vocab_size=8000, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    batch = torch.randint(0, 8000, (4, 128), generator=torch.Generator().manual_seed(0))
+
+    def base() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return transformers.LlamaForCausalLM(config)
+
+    frozen = base().requires_grad_(False)
+    frozen.enable_input_require_grads()
+    sides = {"frozen": frozen}
+    sides["minipeft"] = get_peft_model(base(), LoraConfig(r=16, target_modules="all-linear"))
+    try:
+        import peft
+
+        sides["peft"] = peft.get_peft_model(
+            base(), peft.LoraConfig(r=16, target_modules="all-linear")
+        )
+    except ModuleNotFoundError:
+        pass
+    for name in ("minipeft", "peft"):
+        if name in sides:
+            sides[name].get_base_model().enable_input_require_grads()
+    runs: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(pairs + 2):
+        for name, model in sides.items():
+            seconds = step(model, batch)
+            if turn >= 2:
+                runs[name].append(seconds)
+    rows = ["| step | median seconds | times the frozen model |", "|---|---|---|"]
+    for name, values in runs.items():
+        ratio = statistics.median(a / b for a, b in zip(values, runs["frozen"], strict=True))
+        rows.append(f"| {name} | {statistics.median(values):.3f} | {ratio:.3f} |")
+    return [
+        "## A LoRA step\n\nLlama: 6 layers, width 768, feed-forward 2,048, vocabulary 8,000; batch"
+        f" 4 x 128; forward and backward; r = 16, all linear layers; one thread; {pairs} pairs.\n",
+        *rows,
+    ]
+
+
+def training() -> list[str]:
+    """Accuracy and seconds of each demo method, on each task that has an answer, three seeds."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    rows = [
+        "| model | task | zero-shot | method | accuracy, seeds 0 1 2 | seconds, slowest |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in BUNDLED:
+        for task in [t for t, what in TASKS.items() if what.answers]:
+            data = load_task(task)
+            for method, (config, lr) in DEMOS.items():
+                scores, times = [], []
+                for seed in SEEDS:
+                    torch.manual_seed(seed)
+                    model, tokenizer = load_base(name)
+                    zero = accuracy(model, tokenizer, data["test"])
+                    if config is not None:
+                        model = get_peft_model(model, config)
+                    history = fit(model, tokenizer, data["train"], steps=STEPS, lr=lr, seed=seed)
+                    scores.append(f"{accuracy(model, tokenizer, data['test']):.3f}")
+                    times.append(history.seconds)
+                said = " ".join(scores)
+                rows.append(
+                    f"| {name} | {task} | {zero:.3f} | {method} | {said} | {max(times):.1f} |"
+                )
+    return [f"## The bundled models\n\n{STEPS} steps of 32; {os.cpu_count()} threads.\n", *rows]
+
+
+def main() -> None:
+    """Run all, or the sections named on the command line, and write the page."""
+    known = {"imports": imports, "lora_step": lora_step, "training": training}
+    chosen = sys.argv[1:] or list(known)
+    machine = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, minipeft {minipeft.__version__}, "
+        f"{os.cpu_count()} cores, {platform.machine()}. Written by `make bench`."
+    )
+    parts = ["# Measurements\n", machine + "\n"]
+    for name in chosen:
+        parts += ["", *known[name]()]
+    text = "\n".join(parts) + "\n"
+    print(text)
+    if chosen == list(known):
+        PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
