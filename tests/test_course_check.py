@@ -68,7 +68,7 @@ def test_the_learners_own_not_implemented_error_is_wrong():
     assert check("t.one", 1).status == "wrong"
 
 
-# --- exceptions in the learner's code --------------------------------------------------------------
+# --- exceptions in the learner's code ------------------------------------------------------------
 
 
 def learner(code, tmp_path):
@@ -131,7 +131,7 @@ def test_torch_code_is_not_the_learners():
     assert blame._theirs(learner.__code__)
 
 
-# --- the package's own handed back -------------------------------------------------------------------
+# --- the package's own handed back ---------------------------------------------------------------
 
 
 def test_disguises_of_the_packages_own_are_refused():
@@ -156,7 +156,7 @@ def test_an_instance_or_a_call_instead_of_the_class():
     assert "the function itself" in check("lora.count", 24_576).message
 
 
-# --- expect ----------------------------------------------------------------------------------------
+# --- expect --------------------------------------------------------------------------------------
 
 W = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 WIDE = torch.arange(20.0).reshape(4, 5)
@@ -201,7 +201,7 @@ def test_expect_number():
         expect.expect_number(True, 1, "n")
 
 
-# --- hints, solutions, sources -----------------------------------------------------------------------
+# --- hints, solutions, sources -------------------------------------------------------------------
 
 
 def test_hints_come_one_by_one(capsys):

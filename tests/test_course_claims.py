@@ -1,4 +1,4 @@
-"""The register of claims: every row has a proof that holds, every proof a row, every lesson its rows."""
+"""The register of claims: every row has a proof that holds, every proof a row."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_claims_shows_note_verdict_and_measured_value(capsys):
 
 
 def test_unknown_lesson():
-    with pytest.raises(CourseError, match="lessons with claims: .*08_lora"):
+    with pytest.raises(CourseError, match=r"lessons with claims: .*08_lora"):
         claims("77_none")
 
 

@@ -1,4 +1,4 @@
-"""Progress: one file, written in one step, reported when damaged, and never in the way of a check."""
+"""Progress: one file, written in one step, reported when damaged, never in a check's way."""
 
 from __future__ import annotations
 

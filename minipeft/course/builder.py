@@ -142,12 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found += orphans(given.root, list(built))
             print("\n".join(found) or f"{len(wanted)} notebooks are what the builder writes")
             return 1 if found else 0
-        for path, new in wanted.items():
-            write(path, new, given.root, given.execute, given.timeout)
     except MinipeftError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    failed = False
+    for path, new in wanted.items():
+        try:
+            write(path, new, given.root, given.execute, given.timeout)
+        except CourseError as error:  # the others can still be written
+            print(f"{path} does not run: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
 
 
 def _wanted(path: str, names: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,18 @@ def run(notebook: NotebookNode, timeout: int = 300) -> None:
         timeout: seconds per cell.
 
     Raises:
-        CourseError: a cell raises or takes too long; the message holds the cell and the error.
+        CourseError: a cell raises or takes too long; the message holds the error and the cell.
     """
-    lesson = notebook.metadata.get("minipeft", {})
-    name = f"{lesson.get('kind', '')} {lesson.get('lesson', '')}".strip()
     kept = os.environ.get("MINIPEFT_HOME")
     metadata = copy.deepcopy(notebook.metadata)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
         os.environ["MINIPEFT_HOME"] = home  # building is not learning: no progress is recorded
         try:
             client(notebook, folder, timeout).execute()
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise CourseError(f"{name} does not run: {error}") from error
+        except CellExecutionError as error:
+            raise CourseError(f"{error.ename}: {error.evalue}\n{_failed(notebook)}") from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            raise CourseError(str(error)) from error
         finally:
             if kept is None:
                 del os.environ["MINIPEFT_HOME"]
@@ -63,6 +64,14 @@ def run(notebook: NotebookNode, timeout: int = 300) -> None:
                 cell.metadata.pop("execution", None)
                 for output in cell.outputs:
                     _clean(output, {folder: ".", home: "."})
+
+
+def _failed(notebook: NotebookNode) -> str:
+    """The source of the cell that raised, indented."""
+    for cell in notebook.cells:
+        if any(o.output_type == "error" for o in cell.get("outputs", [])):
+            return textwrap.indent(cell.source, "    ")
+    return ""
 
 
 def _clean(output: NotebookNode, folders: dict[str, str]) -> None:
