@@ -114,9 +114,11 @@ def view(layer: nn.Module) -> Base | None:
         return None
     weight = getattr(layer, "weight", None)
     shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
-    if isinstance(layer, nn.Linear) and shape == sizes[::-1] and layer.weight.is_floating_point():
+    stored = "weight" in layer._parameters  # weight_norm and the like compute it anew
+    plain = stored and shape == sizes[::-1] and weight.is_floating_point()
+    if isinstance(layer, nn.Linear) and plain:
         return Linear(layer)
-    return Base(layer)  # packed or quantized weights: a forward, and no matrix
+    return Base(layer)  # packed, quantized or computed weights: a forward, and no matrix
 
 
 def is_linear(layer: nn.Module) -> bool:

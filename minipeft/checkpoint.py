@@ -25,7 +25,7 @@ from .core import Wrapper
 from .errors import AdapterNameError, CheckpointError, TargetError, listed
 from .files import CONFIG, WEIGHTS, find_folder, find_weights, load_config, replace_file
 from .refuse import slots
-from .tuner import Plan, plan
+from .tuner import LayerModel, Plan, plan
 
 PREFIX = "base_model.model."
 # Our parameter's name -> its name on disk, where they differ.
@@ -43,6 +43,7 @@ def keys_of(path: str, adapter: nn.Module, in_wrapper: bool) -> dict[str, str]:
 def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
     """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
     root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    root = root.model if isinstance(root, LayerModel) else root
     tensors: dict[str, Tensor] = {}
     for path, slot in slots(root):
         if adapter_name in slot.adapters:

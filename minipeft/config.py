@@ -188,6 +188,8 @@ def check_number(
         raise ConfigTypeError(f"{name} must be {what}, got {shown(value)}")
     if not (low <= float(value) < high) or (open_low and value == low):  # NaN fails as well
         raise ConfigError(f"{name} must be {what}, got {value!r}")
+    # numpy's numbers are numbers, but JSON cannot hold them
+    setattr(config, name, int(value) if isinstance(value, numbers.Integral) else float(value))
 
 
 def check_choice(config: PeftConfig, name: str, allowed: Collection[Any]) -> None:

@@ -58,7 +58,8 @@ REGISTRY: dict[str, tuple[type[PeftConfig], type[Method[Any]]]] = {}
 
 def register(config_class: type[PeftConfig], method_class: type[Method[Any]]) -> None:
     """Make a method known to `get_peft_model`, saving and loading, by its config's `peft_type`."""
-    REGISTRY[config_class.peft_type] = (config_class, method_class)
+    name = config_class.peft_type
+    REGISTRY[str(getattr(name, "value", name))] = (config_class, method_class)
 
 
 def method_of(config: PeftConfig) -> type[Method[Any]]:
@@ -169,7 +170,8 @@ class Wrapper(Slot):
         for name in here:
             folded, folded_bias = self.adapters[name].fold(folded, folded_bias)  # type: ignore[operator]
         folded = folded.to(weight.dtype)
-        if not folded.is_meta and not folded.isfinite().all():
+        new = [folded] if folded_bias is None else [folded, folded_bias.to(weight.dtype)]
+        if not folded.is_meta and not all(tensor.isfinite().all() for tensor in new):
             raise StateError(
                 f"merging {listed(here)} gives weights that are not finite; "
                 f"look for NaN or very large numbers in the adapter"

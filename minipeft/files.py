@@ -12,7 +12,13 @@ from typing import Any
 
 from .config import LayerConfig
 from .core import REGISTRY
-from .errors import CheckpointError, CheckpointNotFoundError, MinipeftError, listed
+from .errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    ConfigTypeError,
+    MinipeftError,
+    listed,
+)
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -36,6 +42,10 @@ def replace_file(target: Path, write: Callable[[str], Any]) -> None:
 
 def find_folder(model_id: str | os.PathLike[str]) -> Path:
     """The adapter's folder; a name that is no folder is looked for on the Hugging Face hub."""
+    if not isinstance(model_id, (str, os.PathLike)) or not str(model_id):
+        raise ConfigTypeError(
+            f"an adapter is loaded from a folder (a string or a Path), got {model_id!r}"
+        )
     folder = Path(model_id)
     if folder.is_dir():
         return folder
@@ -82,10 +92,10 @@ def load_config(folder: Path) -> LayerConfig:
         )
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     kind = values.get("peft_type") if isinstance(values, dict) else None
-    if kind not in REGISTRY:
+    if not isinstance(kind, str) or kind not in REGISTRY:
         raise CheckpointError(
             f"{file} must name its method as peft_type, one of {listed(REGISTRY)}; got {kind!r}"
         )

@@ -106,12 +106,14 @@ class PeftModel(nn.Module):
         Raises:
             AdapterNameError: an unknown name. StateError: an adapter is merged.
         """
-        names = (adapter_name,) if isinstance(adapter_name, str) else tuple(adapter_name)
+        names = refuse.non_names("adapter_name", adapter_name)
         refuse.unknown(self.peft_config, names)
         refuse.merged(self.base_model.merged, "set_adapter")
         refuse.two_copies(self.get_base_model(), names)
         frozen = {n: self.peft_config[n].inference_mode for n in names}
-        frozen = frozen if inference_mode is None else dict.fromkeys(names, inference_mode)
+        if inference_mode is not None:
+            refuse.non_bool("inference_mode", inference_mode)
+            frozen = dict.fromkeys(names, inference_mode)
         self._active, self._trained = names, tuple(n for n in names if not frozen[n])
         self.base_model.activate(self._active, self._trained)
 
@@ -152,8 +154,7 @@ class PeftModel(nn.Module):
             AdapterNameError, StateError: an unknown name, merged already, a weight shared with
                 another layer, or a result that is not finite; nothing was merged.
         """
-        given = (adapter_names,) if isinstance(adapter_names, str) else adapter_names
-        names = self._active if given is None else tuple(given)
+        names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
         self.base_model.merge(names)
 
@@ -200,7 +201,7 @@ class PeftModel(nn.Module):
 
         "default" goes into `save_directory`, any other into a subfolder of its name.
         """
-        names = list(selected_adapters or self.peft_config)
+        names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
         refuse.unknown(self.peft_config, names)
         for name in names:
             folder = os.path.join(save_directory, "" if name == "default" else name)

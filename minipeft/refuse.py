@@ -7,8 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from .core import SavedModule, Slot
-from .errors import AdapterNameError, ConfigTypeError, StateError, did_you_mean, listed
+from .core import SavedModule, Slot, Wrapper
+from .errors import (
+    AdapterNameError,
+    ConfigTypeError,
+    StateError,
+    TargetError,
+    did_you_mean,
+    listed,
+)
 
 
 def slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
@@ -71,6 +78,42 @@ def taken(known: Collection[str], name: str) -> None:
             f"there is an adapter {name!r} already; choose another name, or "
             f"delete_adapter({name!r}) first; the adapters are {listed(known)}"
         )
+
+
+def non_names(what: str, names: Any, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The names, each once, from a name or several, or the default for None; refuses the rest.
+
+    Raises:
+        AdapterNameError: no string, and nothing that holds strings.
+    """
+    given: Any = default if names is None else (names,) if isinstance(names, str) else names
+    given = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(name, str) for name in given):
+        raise AdapterNameError(f"{what} must be a name or a list of names, got {names!r}")
+    return tuple(dict.fromkeys(given))  # one named twice would count twice
+
+
+def clash(model: nn.Module, layers: Iterable[str], heads: Iterable[str]) -> None:
+    """Refuse a module that one adapter trains whole, and another adapts or has layers in.
+
+    Raises:
+        TargetError: the names, and what stands there.
+    """
+    taken = dict(slots(model))
+    for path in layers:
+        if isinstance(taken.get(path), SavedModule):
+            raise TargetError(
+                f"{path!r} is trained whole by {listed(taken[path].adapters)} (modules_to_save), "
+                f"so it cannot be adapted as well; delete_adapter that one first"
+            )
+    for path in heads:
+        inside = [p for p, slot in taken.items() if isinstance(slot, Wrapper)]
+        inside = [p for p in inside if p == path or p.startswith(f"{path}.")]
+        if inside:
+            raise TargetError(
+                f"modules_to_save: {path!r} is, or holds, what another adapter adapts "
+                f"({listed(inside)}), so it cannot be trained whole; delete_adapter that one first"
+            )
 
 
 def merged(names: Collection[str], verb: str) -> None:

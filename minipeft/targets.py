@@ -98,7 +98,7 @@ def find_targets(
         TargetError: nothing matches, or a match is no layer that can be adapted.
     """
     target = resolve_default(model, config)
-    layers = dict(named_layers(model))
+    layers = {name: module for name, module in named_layers(model) if name}  # not the model itself
     saved = find_heads(model, config)
     if isinstance(target, str) and target.lower() == ALL_LINEAR:
         skip = {*output_layers(model, config.task_type), *saved}
@@ -137,7 +137,7 @@ def refuse_unmatched(
             )
             raise TargetError(
                 f"target_modules={target!r} matches no module: a string is a regular expression "
-                f"that must match the whole dotted name, such as {names[-1]!r}{fix}"
+                f"that must match the whole dotted name, such as {''.join(names[-1:])!r}{fix}"
             )
         return
     lost = [entry for entry in target if not any(matches([entry], name) for name in names)]
@@ -167,15 +167,18 @@ def find_heads(model: nn.Module, config: LayerConfig) -> dict[str, nn.Module]:
         TargetError: an entry of `modules_to_save` matches no module.
     """
     layers = {name: module for name, module in named_layers(model) if name}
-    asked = list(config.modules_to_save or ())
-    for entry in asked:
+    # A task has several names for its head, of which a model has one.
+    own = HEADS[TaskType(config.task_type)] if config.task_type in HEADS else ()
+    for entry in [entry for entry in config.modules_to_save or () if entry not in own]:
         if not any(matches([entry], name) for name in layers):
             known = [*layers, *(name.rsplit(".", 1)[-1] for name in layers)]
             raise TargetError(
                 f"modules_to_save: {entry!r} matches no module{did_you_mean(entry, known)}"
             )
     heads = config.heads()
-    return {n: m for n, m in layers.items() if heads and matches(heads, n)}
+    found = {n: m for n, m in layers.items() if heads and matches(heads, n)}
+    outer = tuple(f"{name}." for name in found)  # what stands inside a head is copied with it
+    return {n: m for n, m in found.items() if not n.startswith(outer)}
 
 
 def output_layers(model: nn.Module, task_type: TaskType | str | None) -> list[str]:
@@ -190,5 +193,5 @@ def output_layers(model: nn.Module, task_type: TaskType | str | None) -> list[st
 
 def linear_names(model: nn.Module) -> str:
     """The distinct last names of the model's linear layers, for an error."""
-    names = [n for n, m in named_layers(model) if bases.is_linear(original(m))]
+    names = [n for n, m in named_layers(model) if n and bases.is_linear(original(m))]
     return listed(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names), most=20)

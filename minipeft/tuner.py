@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import nn
 
+from . import refuse
 from .config import LayerConfig, PeftConfig
 from .core import Method, SavedModule, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
-from .refuse import bad_name, slots
+from .refuse import slots
 from .targets import find_heads, find_targets, resolve_default
 
 
@@ -53,10 +54,11 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
             f"the config must be a minipeft config such as LoraConfig(r=8), "
             f"got {type(config).__name__}"
         )
-    bad_name(model, name)
+    refuse.bad_name(model, name)
     method = method_of(config)
     targets = find_targets(model, config, every=every)
     heads = find_heads(model, config)
+    refuse.clash(model, targets, heads)
     methods = {path: method.for_layer(base, config) for path, base in targets.items()}
     for path, module in methods.items():
         module.train(targets[path].layer.training)
@@ -89,6 +91,7 @@ class LayerModel(nn.Module):
         adapter_name: str = "default",
     ):
         super().__init__()
+        refuse.non_model(model)
         first = plan(model, peft_config, adapter_name) if peft_config is not None else None
         self.model = model
         # Given back by unload: what was trainable before.
@@ -119,7 +122,8 @@ class LayerModel(nn.Module):
                 slot = self.model.get_submodule(path)
                 if not isinstance(slot, Slot):
                     layer, slot = slot, kind(slot)
-                    slot.train(layer.training)
+                    # not slot.train(): the layer's own children may be in different modes
+                    slot.training = slot.adapters.training = layer.training
                     made[layer] = slot
                 slot.adapters[plan.name] = module.requires_grad_(False)
         self._replace(made)
@@ -159,6 +163,7 @@ class LayerModel(nn.Module):
                 f"or the update would count twice"
             )
         self._refuse_shared_weights(names)
+        refuse.two_copies(self.model, names)
         done: list[Slot] = []
         try:
             for slot in self.slots().values():
@@ -171,8 +176,10 @@ class LayerModel(nn.Module):
 
     def _refuse_shared_weights(self, names: tuple[str, ...]) -> None:
         users: dict[int, list[str]] = {}
-        for path, parameter in self.model.named_parameters(remove_duplicate=False):
-            users.setdefault(id(parameter), []).append(path.replace(".base_layer.", "."))
+        for path, module in self.model.named_modules():  # a module used twice comes once
+            for name, parameter in module.named_parameters(recurse=False):
+                where = f"{path}.{name}".replace(".base_layer.", ".")
+                users.setdefault(id(parameter), []).append(where)
         for path, slot in self.slots().items():
             weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
             shared = users.get(id(weight), [])
