@@ -114,9 +114,9 @@ def view(layer: nn.Module) -> Base | None:
         return None
     weight = getattr(layer, "weight", None)
     shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
-    stored = "weight" in layer._parameters  # weight_norm and the like compute it anew
-    plain = stored and shape == sizes[::-1] and weight.is_floating_point()
-    if isinstance(layer, nn.Linear) and plain:
+    # weight_norm and the like compute the weight anew: it is no parameter of the layer
+    stored = "weight" in layer._parameters and shape == sizes[::-1]
+    if isinstance(layer, nn.Linear) and stored and layer.weight.is_floating_point():
         return Linear(layer)
     return Base(layer)  # packed, quantized or computed weights: a forward, and no matrix
 
