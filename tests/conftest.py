@@ -1,0 +1,184 @@
+"""Models small enough to test in milliseconds, and the oracle that the tests compare with.
+
+All models are random, two layers deep and 16 wide, and the same in every run. Nothing here or in
+the tests reaches for the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it reads this once
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+import minipeft
+
+WIDTH, HEADS, VOCAB, LAYERS = 16, 2, 48, 2
+
+torch.set_num_threads(1)  # matrices of 16 x 16: threads only cost
+
+
+class MLP(nn.Module):
+    """Two linear layers with names, without a transformers config."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.norm = nn.LayerNorm(8)
+        self.second = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.norm(self.first(x))))
+
+
+def _gpt2() -> nn.Module:
+    config = transformers.GPT2Config(
+        vocab_size=VOCAB, n_embd=WIDTH, n_head=HEADS, n_layer=LAYERS, n_positions=32,
+        bos_token_id=1, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config)
+
+
+def _bloom() -> nn.Module:
+    config = transformers.BloomConfig(
+        vocab_size=VOCAB, hidden_size=WIDTH, n_head=HEADS, n_layer=LAYERS,
+        bos_token_id=1, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.BloomForCausalLM(config)
+
+
+def _llama() -> nn.Module:
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=24, num_attention_heads=HEADS,
+        num_hidden_layers=LAYERS, num_key_value_heads=1, max_position_embeddings=32,
+        bos_token_id=1, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+def _t5() -> nn.Module:
+    config = transformers.T5Config(
+        vocab_size=VOCAB, d_model=WIDTH, d_kv=8, d_ff=24, num_heads=HEADS, num_layers=LAYERS,
+        decoder_start_token_id=0, eos_token_id=None,
+    )  # fmt: skip
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def _bert() -> nn.Module:
+    config = transformers.BertConfig(
+        vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        intermediate_size=24, max_position_embeddings=32, num_labels=3,
+    )  # fmt: skip
+    return transformers.BertForSequenceClassification(config)
+
+
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "gpt2": _gpt2, "bloom": _bloom, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": MLP,
+}  # fmt: skip
+_MADE: dict[str, nn.Module] = {}
+
+
+def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """A fresh copy of a tiny model, in eval mode, with weights large enough to matter.
+
+    transformers starts weights at a spread of 0.02, where attention is uniform and errors vanish.
+    """
+    if name not in _MADE:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = MAKERS[name]()
+            for parameter in model.parameters():
+                parameter.data += 0.2 * torch.randn_like(parameter)
+        _MADE[name] = model.eval()
+    return copy.deepcopy(_MADE[name]).to(dtype)
+
+
+def inputs(name: str) -> dict[str, Tensor]:
+    """A small batch for a tiny model, with labels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        if name == "mlp":
+            return {"x": torch.randn(3, 6)}
+        ids = torch.randint(2, VOCAB, (2, 7))
+    labels = torch.tensor([0, 2]) if name == "bert" else ids
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def output(model: nn.Module, name: str) -> Tensor:
+    """What the model answers to `inputs(name)`, without gradients."""
+    with torch.no_grad():
+        out = model(**inputs(name))
+    return out if isinstance(out, Tensor) else out.logits
+
+
+def shake(model: nn.Module, seed: int = 2) -> None:
+    """Fill every adapter parameter with numbers that change the output visibly."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.3 * torch.randn(parameter.shape))
+
+
+def adapted(name: str = "gpt2", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    """A tiny model with a LoRA that changes its output."""
+    if name == "mlp":
+        options.setdefault("target_modules", ["first", "second"])
+    model = minipeft.get_peft_model(tiny(name, dtype), minipeft.LoraConfig(**{"r": 4, **options}))
+    shake(model)
+    return model
+
+
+def bits(tensor: Tensor) -> bytes:
+    """The tensor's very bits: NaN equals itself, and 0.0 differs from -0.0."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def state_of(model: nn.Module) -> dict[str, Any]:
+    """Everything that a refused call must leave as it was, in a form that == compares."""
+    return {
+        "modules": [(n, id(m), type(m), m.training) for n, m in model.named_modules()],
+        "parameters": [
+            (n, id(p), p.requires_grad, p.dtype, bits(p))
+            for n, p in model.named_parameters(remove_duplicate=False)
+        ],
+        "buffers": [(n, id(b), bits(b)) for n, b in model.named_buffers()],
+        "hooks": [
+            [dict(h) for h in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)]
+            for m in model.modules()
+        ],
+    }
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files below a folder with their bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def peft() -> Any:
+    """Hugging Face peft, the oracle."""
+    return pytest.importorskip("peft")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Silence two messages of other people's code; all other warnings stay errors."""
+    # peft 0.21 reads a name that transformers 5.23 has renamed.
+    rename = "ignore:.*is_gradient_checkpointing. is deprecated:FutureWarning"
+    config.addinivalue_line("filterwarnings", rename)
+    # bitsandbytes, imported by peft, logs the 4-bit kernels that it could not find for the CPU.
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
