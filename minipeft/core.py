@@ -128,9 +128,9 @@ class Wrapper(Slot):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """X (..., in) -> before -> frozen layer -> after -> (..., out)."""
-        if self.merged or not self.enabled:
-            return self.base_layer(x, *args, **kwargs)  # type: ignore[no-any-return]
-        live = [self.adapters[name] for name in self.active]
+        # What is merged acts in the weights already; what is active and not merged, still here.
+        names = [name for name in self.active if name not in self.merged] if self.enabled else []
+        live = [self.adapters[name] for name in names]
         for method in live:
             x = method.before(x)  # type: ignore[operator]
         y = self.base_layer(x, *args, **kwargs)
