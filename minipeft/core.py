@@ -127,7 +127,7 @@ class Wrapper(Slot):
         self.register_buffer("original_bias", None, persistent=False)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """X (..., in) -> before -> frozen layer -> after -> (..., out)."""
+        """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
         # What is merged acts in the weights already; what is active and not merged, still here.
         names = [name for name in self.active if name not in self.merged] if self.enabled else []
         live = [self.adapters[name] for name in names]

@@ -96,7 +96,7 @@ class LoRALayer(Method["LoraConfig"]):
             nn.init.zeros_(self.lora_B)
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
-        """X (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
+        """x (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
 
         Half-precision inputs are multiplied in A's dtype and the sum is rounded once, to
         base_output's dtype.
@@ -182,7 +182,7 @@ class LoRALinear(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (..., in) -> (..., out)."""
+        """x (..., in) -> (..., out)."""
         base_output = self.base_layer(x)  # (..., out), frozen
         return self.lora(self.dropout(x), base_output)  # type: ignore[no-any-return]
 
