@@ -84,11 +84,11 @@ def non_names(what: str, names: Any, default: tuple[str, ...] | None = None) -> 
     """The names, each once, from a name or several, or the default for None; refuses the rest.
 
     Raises:
-        AdapterNameError: no string, and nothing that holds strings.
+        AdapterNameError: no string, and no list that holds strings only, at least one.
     """
     given: Any = default if names is None else (names,) if isinstance(names, str) else names
     given = list(given) if isinstance(given, Iterable) else [given]
-    if not all(isinstance(name, str) for name in given):
+    if not all(isinstance(name, str) for name in given) or (names is not None and not given):
         raise AdapterNameError(f"{what} must be a name or a list of names, got {names!r}")
     return tuple(dict.fromkeys(given))  # one named twice would count twice
 
