@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 
@@ -56,8 +57,16 @@ def test_a_check_changes_nothing_outside():
     with torch.no_grad():
         check("t.one", 1)
         assert not torch.is_grad_enabled()
+        check("lora.count", lambda *given: 0)
     assert torch.equal(torch.randn(3), want)
     assert sys.getprofile() is before
+
+
+def test_importing_the_course_is_light():
+    heavy = {"IPython", "jupytext", "nbformat", "nbclient", "typer", "rich", "yaml", "transformers"}
+    code = f"import sys, minipeft.course; print(sorted(sys.modules.keys() & {heavy}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "[]\n", run.stderr
 
 
 def test_the_learners_own_not_implemented_error_is_wrong():

@@ -36,6 +36,14 @@ def cell(cells, part):
     return next(c for c in cells if c.cell_type == "code" and part in c.source)
 
 
+def forge(cells):
+    """Stores a verdict that no run has given."""
+    bundle = {"id": "lora.predict_7b", "status": "right", "message": ""}
+    mime = {"application/vnd.minipeft.verdict+json": bundle}
+    output = nbformat.v4.new_output("display_data", data=mime)
+    cell(cells, 'check("lora.predict_7b"').outputs = [output]
+
+
 def test_solutions_are_all_right(built, tmp_path):
     file = store(built["solutions/08_lora.ipynb"], tmp_path / "a.ipynb")
     result = RUN.invoke(app, ["grade", str(file)])
@@ -64,11 +72,8 @@ def test_mixed(built, tmp_path):
         two = cell(cells, "lora_A)  # (..., r)")
         two.source = "class LoRALayer(:\n"
         cells.remove(cell(cells, 'check("lora.fold"'))
-        four = cell(cells, 'check("lora.predict_7b"')
         cell(cells, "answer = 32").source = "answer = None"
-        bundle = {"id": "lora.predict_7b", "status": "right", "message": ""}
-        mime = {"application/vnd.minipeft.verdict+json": bundle}
-        four.outputs = [nbformat.v4.new_output("display_data", data=mime)]
+        forge(cells)
 
     file = store(built["solutions/08_lora.ipynb"], tmp_path / "a.ipynb", change)
     found = {g.id: g for g in grade(file)}
@@ -85,6 +90,7 @@ def test_mixed(built, tmp_path):
 def test_a_cell_that_never_ends(built, tmp_path):
     def change(cells):
         cell(cells, "lora_parameters").source = "while True:\n    pass"
+        forge(cells)
 
     file = store(built["solutions/08_lora.ipynb"], tmp_path / "a.ipynb", change)
     found = {g.id: g for g in grade(file, timeout=4)}
