@@ -84,6 +84,7 @@ def _bert() -> nn.Module:
 MAKERS: dict[str, Callable[[], nn.Module]] = {
     "gpt2": _gpt2, "bloom": _bloom, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": MLP,
 }  # fmt: skip
+FAMILIES = sorted(MAKERS)
 _MADE: dict[str, nn.Module] = {}
 
 
@@ -100,6 +101,11 @@ def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
                 parameter.data += 0.2 * torch.randn_like(parameter)
         _MADE[name] = model.eval()
     return copy.deepcopy(_MADE[name]).to(dtype)
+
+
+def bare_names(model: nn.Module) -> list[str]:
+    """The dotted names of all modules but the model itself."""
+    return [name for name, _ in model.named_modules() if name]
 
 
 def inputs(name: str) -> dict[str, Tensor]:
