@@ -70,7 +70,7 @@ class PeftConfig:
         for name in options:
             if name not in known:
                 raise ConfigTypeError(
-                    f"{cls.__name__} has no option {name!r}{did_you_mean(name, known)} "
+                    f"{cls.__name__} has no option {name!r}{did_you_mean(name, known) or '.'} "
                     f"Its options: {', '.join(known)}"
                 )
         return super().__new__(cls)

@@ -152,7 +152,7 @@ def refuse_unmatched(
 
 def unsupported(name: str, layer: nn.Module, target: Any) -> str:
     """What to say of a match that is no linear layer: what is it, and which layers are near."""
-    inside = [n for n, m in layer.named_modules() if n and bases.view(m) is not None]
+    inside = [n for n, m in named_layers(layer) if n and bases.view(original(m)) is not None]
     fix = f"; the linear layers inside it: {listed(inside)}" if inside else ""
     return (
         f"target_modules={target!r} matches {name!r}, a {type(layer).__name__}; only linear layers "
