@@ -128,8 +128,13 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             planned = fit(model, config, name, shapes, folder)
             for key, tensor in plan_tensors(planned).items():
+                given = file.get_tensor(key)
+                if given.is_floating_point() != tensor.is_floating_point():
+                    raise CheckpointError(
+                        f"{weights} holds {given.dtype} for {key!r}, this model needs {tensor.dtype}"
+                    )
                 if not tensor.is_meta:
-                    tensor.copy_(file.get_tensor(key))
+                    tensor.copy_(given)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"

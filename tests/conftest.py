@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 import minipeft
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WIDTH, HEADS, VOCAB, LAYERS = 16, 2, 48, 2
 
 torch.set_num_threads(1)  # matrices of 16 x 16: threads only cost
@@ -173,6 +175,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good adapter for the tiny GPT-2."""
+    folder = tmp_path_factory.mktemp("good")
+    adapted("gpt2").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "adapter"))
 
 
 @pytest.fixture(scope="session")

@@ -128,16 +128,21 @@ def test_what_comes_later_says_so_and_takes_its_neutral_value(option: str):
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("lora_alfa", "lora_alpha"), ("target_module", "target_modules"), ("rank_patern", "rank_pattern"),
-     ("dropout", "lora_dropout"), ("use_rslore", "use_rslora")],
-)  # fmt: skip
+    [
+        ("lora_alfa", "lora_alpha"),
+        ("target_module", "target_modules"),
+        ("rank_patern", "rank_pattern"),
+        ("dropout", "lora_dropout"),
+        ("use_rslore", "use_rslora"),
+    ],
+)
 def test_a_misspelt_option_is_answered_with_the_right_one(wrong: str, right: str):
     with pytest.raises(
         ConfigTypeError, match=rf"LoraConfig has no option '{wrong}'; did you mean"
     ) as e:
         LoraConfig(**{wrong: 8})
     assert f"'{right}'" in str(e.value)
-    with pytest.raises(ConfigTypeError, match="has no option 'xyzzy'. Its options: task_type"):
+    with pytest.raises(ConfigTypeError, match=r"has no option 'xyzzy'\. Its options: task_type"):
         LoraConfig(xyzzy=1)
 
 

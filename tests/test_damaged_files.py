@@ -1,0 +1,198 @@
+"""Damaged files and adapters for another base: every one is refused, and says what is wrong.
+
+A refused load leaves the base model as it was, to the bit, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from conftest import CONFIG, VOCAB, WEIGHTS, adapted, files_of, state_of, tiny
+from safetensors.torch import load_file, save_file
+
+from minipeft import MinipeftError, PeftModel
+from minipeft.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError
+
+NotFound = CheckpointNotFoundError
+
+
+def refused(folder: Any, error: type[Exception], said: str, other_base: Any = None) -> None:
+    """Loading is refused both ways, and changes neither a model nor the disk."""
+    base, model = other_base or tiny("gpt2"), adapted("gpt2")
+    around = folder.parent if isinstance(folder, Path) else Path("no/such")
+    before = state_of(base), state_of(model), files_of(around)
+    with pytest.raises(error, match=said) as caught:
+        PeftModel.from_pretrained(base, folder)
+    assert isinstance(caught.value, MinipeftError)
+    if not other_base:
+        with pytest.raises(error, match=said):
+            model.load_adapter(folder, "other")
+    assert (state_of(base), state_of(model), files_of(around)) == before
+    assert list(model.peft_config) == ["default"]
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change options in the folder's config."""
+    values = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**values, **changes}))
+
+
+# --- the folder ----------------------------------------------------------------------------------
+
+
+def test_no_folder(tmp_path: Path):
+    refused(tmp_path / "none", NotFound, r"there is no folder '.*none'.*holds adapter_config.json")
+    (tmp_path / "file").write_text("x")
+    refused(tmp_path / "file", NotFound, "file is a file; give the folder that holds")
+    refused("no_such_adapter", NotFound, "there is no folder 'no_such_adapter'")
+    refused("a/b/c/d", NotFound, "there is no folder 'a/b/c/d'")
+    assert issubclass(NotFound, FileNotFoundError)
+
+
+@pytest.mark.parametrize("given", [None, 3, "", b"folder", ["folder"]], ids=str)
+def test_what_is_no_folder_at_all(given: Any):
+    refused(given, ConfigTypeError, r"loaded from a folder \(a string or a Path\), got")
+
+
+def test_an_empty_folder_and_missing_files(folder: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", NotFound, "has no adapter_config.json, .*; there are none")
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).unlink()
+    refused(folder, NotFound, "has no adapter_model.safetensors; there are 'adapter_config.json'")
+    (folder / "adapter_model.bin").write_bytes(weights)
+    refused(folder, NotFound, "is a pickle, which can run code when loaded, .*Hugging Face peft")
+    (folder / WEIGHTS).mkdir()
+    refused(folder, NotFound, "has no adapter_model.safetensors")
+    (folder / CONFIG).unlink()
+    refused(folder, NotFound, "has no adapter_config.json, so it is no adapter's folder; there are")
+
+
+# --- the config ----------------------------------------------------------------------------------
+
+CONFIG_DAMAGE: list[tuple[str | bytes, str]] = [
+    ("", "is not JSON"),
+    ("{", "is not JSON"),
+    ("[" * 100_000, "is not JSON"),
+    (b"\xff\xfe\x00", "is not JSON"),
+    ("[1, 2]", "must name its method as peft_type, one of 'LORA'; got None"),
+    ("3", "must name its method as peft_type"),
+    ("{}", "must name its method as peft_type"),
+    ('{"peft_type": "LORO"}', "one of 'LORA'; got 'LORO'"),
+    ('{"peft_type": ["LORA"]}', r"one of 'LORA'; got \['LORA'\]"),
+    ('{"peft_type": "LORA", "r": "8"}', r"r must be a positive integer, got '8' \(str\)"),
+    ('{"peft_type": "LORA", "r": 1e999}', "r must be a positive integer, got inf"),
+    ('{"peft_type": "LORA", "lora_alpha": NaN}', "lora_alpha must be a number"),
+    ('{"peft_type": "LORA", "target_modules": ""}', "target_modules must not be an empty string"),
+    ('{"peft_type": "LORA", "use_dora": true}', "use_dora=True is not available in this version"),
+    ('{"peft_type": "LORA", "rank_pattern": {"a": 1}}', "rank_pattern=.* is not available"),
+    (
+        '{"peft_type": "LORA", "lora_bias": true}',
+        "asks for what .*LoraConfig does not have: lora_b",
+    ),
+    ('{"peft_type": "LORA", "eva_config": {"a": 1}}', r"does not have: eva_config=\{'a': 1\}"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), CONFIG_DAMAGE, ids=lambda v: str(v)[:30])
+def test_a_damaged_config_is_named(folder: Path, text: str | bytes, said: str):
+    (folder / CONFIG).write_bytes(text if isinstance(text, bytes) else text.encode())
+    refused(folder, CheckpointError, said)
+
+
+def test_what_peft_writes_beside_and_asks_for_nothing_is_accepted(folder: Path):
+    nothing = {"eva_config": None, "lora_bias": False, "qalora_group_size": 16, "corda_config": {}}
+    notes = {"peft_version": "9", "auto_mapping": {"base_model_class": "X"}, "revision": "main"}
+    edit(folder, **nothing, **notes)
+    PeftModel.from_pretrained(tiny("gpt2"), folder)
+
+
+# --- the weights ---------------------------------------------------------------------------------
+
+LENGTHS = [0, 1, 7, 8, 9, 100, 500, 2000, -1000, -100, -1]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_file_cut_off_anywhere_is_damaged(folder: Path, length: int):
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[:length])
+    refused(folder, CheckpointError, "is damaged or cut off .* save or download the adapter again")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_damaged(folder: Path, seed: int):
+    size = (folder / WEIGHTS).stat().st_size
+    (folder / WEIGHTS).write_bytes(random.Random(seed).randbytes(size))
+    refused(folder, CheckpointError, "is damaged or cut off")
+
+
+def change(folder: Path, how: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    how(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def first(tensors: dict[str, torch.Tensor]) -> str:
+    return sorted(tensors)[0]  # ...h.0...lora_A.weight, (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (
+            lambda t: t.pop(first(t)),
+            r"lacks 1 tensors that this model needs: '.*h.0.*lora_A.weight'",
+        ),
+        (
+            lambda t: t.update(x=torch.ones(1)),
+            "has 1 tensors that have no place in this model: 'x'",
+        ),
+        (
+            lambda t: t.update({first(t): torch.ones(4, 15)}),
+            r"of shape \(4, 15\), .*needs \(4, 16\)",
+        ),
+        (
+            lambda t: t.update({first(t): torch.ones(16, 4)}),
+            r"of shape \(16, 4\), .*needs \(4, 16\)",
+        ),
+        (lambda t: t.update({first(t): torch.ones(64)}), r"of shape \(64,\), this model needs"),
+        (
+            lambda t: t.update({first(t): t.pop(first(t)).int()}),
+            r"holds torch.int32 for .*, this model needs torch.float32",
+        ),
+        (lambda t: t.clear(), "lacks 4 tensors that this model needs"),
+    ],
+    ids=range(7),
+)
+def test_tensors_that_do_not_fit(folder: Path, how: Callable[..., Any], said: str):
+    change(folder, how)
+    refused(folder, CheckpointError, said)
+
+
+def test_a_rank_that_is_not_the_files(folder: Path):
+    edit(folder, r=8, base_model_name_or_path="someone/gpt2")
+    refused(folder, CheckpointError, r"needs \(8, 16\) \(it was made for 'someone/gpt2'\)")
+
+
+def other_gpt2(**options: int) -> Any:
+    sizes = {"vocab_size": VOCAB, "n_embd": 16, "n_head": 2, "n_layer": 2, **options}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+
+
+def test_an_adapter_for_another_base(folder: Path):
+    fewer, more = other_gpt2(n_layer=1), other_gpt2(n_layer=3)
+    refused(folder, CheckpointError, "has 2 tensors that have no place in this model", fewer)
+    refused(folder, CheckpointError, "lacks 2 tensors that this model needs", more)
+    refused(folder, CheckpointError, r"needs \(4, 32\)", other_gpt2(n_embd=32))
+    said = "does not fit this LlamaForCausalLM: target_modules=.*'c_attn'.* matches no module"
+    refused(folder, CheckpointError, said, tiny("llama"))
+    refused(folder, CheckpointError, "does not fit this MLP", tiny("mlp"))
+    edit(folder, target_modules=None)
+    refused(folder, CheckpointError, "lacks .* has 4 tensors that have no place", tiny("llama"))
