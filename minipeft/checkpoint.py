@@ -131,7 +131,8 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
                 given = file.get_tensor(key)
                 if given.is_floating_point() != tensor.is_floating_point():
                     raise CheckpointError(
-                        f"{weights} holds {given.dtype} for {key!r}, this model needs {tensor.dtype}"
+                        f"{weights} holds {given.dtype} for {key!r}, "
+                        f"this model needs {tensor.dtype}"
                     )
                 if not tensor.is_meta:
                     tensor.copy_(given)
