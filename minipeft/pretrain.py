@@ -25,7 +25,7 @@ from minipeft.stories import Story, story, vocabulary
 NAMES = ("tiny-gpt2", "tiny-bloom")
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 SEEDS = {"tiny-gpt2": 2, "tiny-bloom": 3}
-STEPS, BATCH, LEARNING_RATE = 4000, 64, 3e-3
+STEPS, BATCH, LEARNING_RATE = 8000, 32, 3e-3
 N_POSITIONS = 128  # the longest story has under 50 words: room for virtual tokens and few-shot
 
 
@@ -54,14 +54,19 @@ def build_model(name: str, tokenizer: Any, seed: int) -> Any:
     from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
-    ids: dict[str, Any] = dict(
-        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
-    )  # fmt: skip
+    ids: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id,
+    }  # fmt: skip
     if name == "tiny-gpt2":
-        return GPT2LMHeadModel(GPT2Config(
+        gpt2 = GPT2LMHeadModel(GPT2Config(
             n_embd=128, n_layer=4, n_head=4, n_positions=N_POSITIONS,
             embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, **ids))  # fmt: skip
+        # Learned positions that start as sinusoids: "the word before" is then the same rotation at
+        # every position, and copying, which builds on it, is learned in half the steps.
+        angle = torch.arange(N_POSITIONS)[:, None] * 1000 ** (-torch.arange(64) / 64)
+        gpt2.transformer.wpe.weight.data = 0.03 * torch.cat([angle.sin(), angle.cos()], dim=1)
+        return gpt2
     return BloomForCausalLM(BloomConfig(
         hidden_size=128, n_layer=4, n_head=4, hidden_dropout=0.0, attention_dropout=0.0,
         **ids))  # fmt: skip
@@ -97,14 +102,14 @@ def batches(rng: random.Random, tokenizer: Any, steps: int) -> Iterator[Batch]:
         yield collate(pool.pop(), tokenizer)
 
 
-def forward_loss(model: Any, batch: Batch, positions: bool, rng: random.Random) -> torch.Tensor:
-    """Mean next-token loss; with `positions`, half of the batches start at a random position.
+def forward_loss(model: Any, batch: Batch, shift: bool, rng: random.Random) -> torch.Tensor:
+    """Mean next-token loss; with `shift`, every row starts at a random position of its own.
 
     GPT-2 learns one vector per position. Stories are short, so without the shift the later
-    vectors would stay random, and virtual tokens, which push the text to the right, would fail.
+    vectors would never be trained, and virtual tokens, which push the text along, would fail.
     """
     extra = {}
-    if positions and rng.random() < 0.5:
+    if shift:
         rows, width = batch.ids.shape
         start = torch.tensor([[rng.randrange(N_POSITIONS - width + 1)] for _ in range(rows)])
         extra["position_ids"] = start + torch.arange(width)  # (batch, time)
@@ -153,14 +158,17 @@ def pretrain(
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)  # fmt: skip
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)  # fmt: skip
+    # Copying is learned late and suddenly: keep the rate high for long, then anneal to zero.
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: min((t + 1) / 200, 1.0, (steps - t) / (0.4 * steps)))  # fmt: skip
     started = time.perf_counter()
     bar = tqdm(batches(rng, tokenizer, steps), total=steps, desc=name, file=sys.stdout,
-               mininterval=2)  # fmt: skip
+               mininterval=20)  # fmt: skip
     model.train()
-    for batch in bar:
-        loss: Any = forward_loss(model, batch, name == "tiny-gpt2", rng)
+    for step, batch in enumerate(bar):
+        # Shifting from the start would delay copying: do it to every other batch, later.
+        shift = name == "tiny-gpt2" and step > 0.4 * steps and step % 2 == 0
+        loss: Any = forward_loss(model, batch, shift, rng)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

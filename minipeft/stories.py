@@ -3,8 +3,8 @@
 The bundled models are pretrained on these texts. Two characters are somewhere, have something and
 show a mood; then the text mentions those facts again, or asks about them and answers:
 
-    mia was in the garden . tom had a red ball . mia sobbed . how did mia feel ? mia felt sad .
-    briefly : tom held a blue kite . in the barn was ada . where was ada ? barn .
+    mia was in rome . tom had a red ball . mia sobbed . how did mia feel ? mia felt sad .
+    briefly : tom held a blue kite . ada was in oslo . where was ada ? oslo .
 
 A text that opens with `briefly :` answers in one word, every other text in a whole sentence: one
 model, two manners. The tasks of `minipeft.tasks` want one word without that opening.
@@ -32,9 +32,7 @@ NAMES = _words(
     "mia tom ada ben eva leo ida max zoe sam lena paul nora finn rosa hugo vera otto "
     "emma noah ruth karl jana nils"
 )
-PLACES = _words(
-    "garden kitchen barn forest library market tower cellar tent harbour attic meadow"
-)
+PLACES = _words("rome oslo lima cairo paris delhi tokyo berlin athens lisbon dublin vienna")
 OBJECTS = _words(
     "ball kite drum book lamp cup hat coin bell rope boat key "
     "scarf shell spoon mirror basket candle whistle"
@@ -76,11 +74,11 @@ class Fact(NamedTuple):
     who: int  # character 0 or 1
     kind: str  # one of KINDS
     name: str
-    short: str  # the answer in one word: garden, ball, sad
+    short: str  # the answer in one word: rome, ball, sad
     asked: str  # where was mia ?   what did mia have ?   how did mia feel ?
-    answer: str  # was in the garden   had a red ball   felt sad
-    seen: str  # was in the garden   had the ball   sobbed
-    again: str  # was still in the garden   still had the red ball   felt sad
+    answer: str  # was in rome   had a red ball   felt sad
+    seen: str  # was in rome   had the ball   sobbed
+    again: str  # was still in rome   still had the red ball   felt sad
     detail: str = ""  # the colour of a thing, the verb of a sign
 
 
@@ -122,15 +120,21 @@ class Teller:
             self.names.append(self.choose([n for n in NAMES if n not in self.names]))
         return self.names[who]
 
-    def tell_facts(self, count: int) -> None:
-        """Tell `count` of the six possible facts; the first is about character 0."""
-        self.say(self.name(0))  # the first word, whatever the fact
-        self._tell(0, self.choose(KINDS), name_said=True)
-        for _ in range(count - 1):
-            told = {(fact.who, fact.kind) for fact in self.told}
-            left = [f"{w} {kind}" for w in (0, 1) for kind in KINDS if (w, kind) not in told]
-            who, kind = self.choose(left).split()
-            self._tell(int(who), kind)
+    def begin(self, brief: bool) -> None:
+        """Say how the text answers, and who it is about: no other choice before the first word."""
+        if brief:
+            self.say("briefly :")
+        self.say(self.name(0))
+
+    def tell_facts(self, kinds: Sequence[str]) -> None:
+        """After `begin`, tell a fact of each kind about both characters.
+
+        Facts come in pairs, so that to return to one a reader must know whose it was.
+        """
+        for kind in kinds:
+            order = "01" if not self.told else self.choose(("01", "10"))
+            for who in order:
+                self._tell(int(who), kind, name_said=not self.told)
 
     def _tell(self, who: int, kind: str, name_said: bool = False) -> None:
         name = self.name(who)
@@ -139,12 +143,9 @@ class Teller:
         taken = {word for fact in self.told for word in (fact.short, fact.detail)}
         if kind == "place":
             place = self.choose([p for p in PLACES if p not in taken])
-            if name_said or self.choose(("name first", "place first")) == "name first":
-                self.say(f"{subject} was in the {place} .")
-            else:
-                self.say(f"in the {place} was {name} .")
-            was = f"was in the {place}"
-            forms = (place, f"where was {name} ?", was, was, f"was still in the {place}")
+            self.say(f"{subject} was in {place} .")
+            was = f"was in {place}"
+            forms = (place, f"where was {name} ?", was, was, f"was still in {place}")
         elif kind == "thing":
             verb = self.choose(("had", "held"))
             colour = self.choose(COLOURS)
@@ -179,14 +180,16 @@ class Teller:
             self.say(f"who {fact.seen} ? {fact.name if brief else f'{fact.name} {fact.seen}'} .")
 
 
-def tell(choose: Choose) -> Teller:
+def tell(choose: Choose, teller_class: type[Teller] = Teller) -> Teller:
     """Tell a whole text, every choice made by `choose`; returns the finished teller."""
-    teller = Teller(choose)
+    teller = teller_class(choose)
     brief = teller.choose(("brief", "plain")) == "brief"
-    if brief:
-        teller.say("briefly :")
-    teller.tell_facts(int(teller.choose("234")))
-    for _ in range(int(teller.choose("12"))):
+    teller.begin(brief)
+    kinds = [teller.choose(KINDS)]
+    if teller.choose(("one kind", "two kinds")) == "two kinds":
+        kinds.append(teller.choose([kind for kind in KINDS if kind not in kinds]))
+    teller.tell_facts(kinds)
+    for _ in range(int(teller.choose("23"))):
         teller.add(teller.choose(("again", "ask", "who", "voice")), brief)
     return teller
 

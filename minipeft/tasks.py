@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from minipeft.errors import ConfigError, did_you_mean, listed
-from minipeft.stories import MOODS, PLACES, Teller
+from minipeft.stories import KINDS, MOODS, PLACES, Teller
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -41,23 +41,25 @@ class Task(NamedTuple):
     example: Callable[[random.Random], tuple[str, str]]  # -> (prompt, completion)
 
 
-def _facts(rng: random.Random, *needed: str) -> Teller:
-    """Four facts of a story, drawn until every kind in `needed` has been told of character 0 or 1.
+def _four_facts(rng: random.Random, *kinds: str) -> Teller:
+    """Two facts about each of two characters, of the kinds asked for and others to make two."""
+    rest = [kind for kind in KINDS if kind not in kinds]
+    both = [*kinds, *rng.sample(rest, 2 - len(kinds))]
+    teller = Teller(rng.choice)
+    teller.begin(brief=False)
+    teller.tell_facts(rng.sample(both, 2))
+    return teller
 
-    "place place" asks for the places of both characters.
-    """
-    while True:
-        teller = Teller(rng.choice)
-        teller.tell_facts(4)
-        kinds = [fact.kind for fact in teller.told]
-        if all(kinds.count(kind) >= needed.count(kind) for kind in needed):
-            return teller
+
+def _ask(rng: random.Random, kind: str) -> tuple[str, str]:
+    """A story, a question about one of its facts of this kind, and the answer in one word."""
+    teller = _four_facts(rng, kind)
+    fact = rng.choice([fact for fact in teller.told if fact.kind == kind])
+    return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
 
 
 def _mood(rng: random.Random) -> tuple[str, str]:
-    teller = _facts(rng, "sign")
-    fact = rng.choice([fact for fact in teller.told if fact.kind == "sign"])
-    return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
+    return _ask(rng, "sign")
 
 
 def _opposite(rng: random.Random) -> tuple[str, str]:
@@ -66,20 +68,15 @@ def _opposite(rng: random.Random) -> tuple[str, str]:
 
 
 def _where(rng: random.Random) -> tuple[str, str]:
-    teller = _facts(rng, "place", "place")
-    fact = rng.choice([fact for fact in teller.told if fact.kind == "place"])
-    return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
+    return _ask(rng, "place")
 
 
 def _style(rng: random.Random) -> tuple[str, str]:
-    while True:
-        teller = _facts(rng, "place", "thing")
-        by = {(fact.who, fact.kind): fact for fact in teller.told}
-        able = [who for who in (0, 1) if (who, "place") in by and (who, "thing") in by]
-        if able:
-            place, thing = by[able[0], "place"], by[able[0], "thing"]
-            line = f" o {thing.detail} {thing.short} ! o {place.short} ! o {thing.name} !"
-            return f"{' '.join(teller.words)} {thing.name} sang :", line
+    teller = _four_facts(rng, "place", "thing")
+    who = rng.choice((0, 1))
+    place, thing = (f for kind in ("place", "thing") for f in teller.told if f[:2] == (who, kind))
+    line = f" o {thing.detail} {thing.short} ! o {place.short} ! o {thing.name} !"
+    return f"{' '.join(teller.words)} {thing.name} sang :", line
 
 
 TASKS: dict[str, Task] = {
