@@ -8,8 +8,6 @@ from . import _inside as checks
 TURN = '    # YOUR TURN\n    raise NotImplementedError("your turn")\n'
 
 WIDTHS = '''\
-import torch
-from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 
@@ -31,9 +29,6 @@ WIDTHS_MENDED = """\
 """
 
 QKV = '''\
-import torch
-
-
 def split_qkv(fused, heads, model):
     """Queries, keys and values, each (batch, heads, time, width); model is "gpt2" or "bloom"."""
 {body}'''

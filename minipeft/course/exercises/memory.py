@@ -11,13 +11,12 @@ def held(model, optimizer):
 {body}
 '''
 HELD_BODY = """\
-    size = lambda t: t.numel() * t.element_size()
     params = list(model.parameters())
     return {
-        "parameters": sum(size(p) for p in params),
-        "gradients": sum(size(p.grad) for p in params if p.grad is not None),
+        "parameters": sum(p.nbytes for p in params),
+        "gradients": sum(p.grad.nbytes for p in params if p.grad is not None),
         "moments": sum(
-            size(state[key])
+            state[key].nbytes
             for state in optimizer.state.values()
             for key in ("exp_avg", "exp_avg_sq")
         ),
@@ -88,9 +87,9 @@ Parameters may be of different dtypes.
 """,
         hints=(
             "How many bytes does a tensor of n numbers take? It depends on something else, too.",
-            "bytes = t.numel() · t.element_size(): 4 for float32, 2 for bfloat16. "
+            "t.nbytes = t.numel() · t.element_size(): 4 each for float32, 2 for bfloat16. "
             '`optimizer.state[p]` holds "step", "exp_avg" and "exp_avg_sq".',
-            "`sum(size(p.grad) for p in model.parameters() if p.grad is not None)`, and for the "
+            "`sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)`, and for the "
             "moments a sum over `optimizer.state.values()` and the two keys.",
         ),
         check=checks.held,
