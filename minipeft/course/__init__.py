@@ -9,7 +9,7 @@ from .checker import check, hint, reveal
 from .claims import claims
 from .display import show
 from .exercise import CourseError
+from .oracle import import_peft
 from .record import progress
-from .reference import reference_peft
 
-__all__ = ["CourseError", "check", "claims", "hint", "progress", "reference_peft", "reveal", "show"]
+__all__ = ["CourseError", "check", "claims", "hint", "import_peft", "progress", "reveal", "show"]
