@@ -21,7 +21,9 @@ def source_bundle(code: str, caption: str) -> dict[str, Any]:
 
         # Its own light background, so that the colours are readable on dark pages too.
         look = "background: #f8f8f8; color: #222; padding: 0.6em; line-height: 1.3"
-        formatter = HtmlFormatter(noclasses=True, style="default", cssstyles=look)
+        formatter = HtmlFormatter(
+            noclasses=True, style="default", cssstyles=look, prestyles="font-family: monospace"
+        )
         body = highlight(code, PythonLexer(), formatter)
     except ImportError:
         body = f"<pre>{html.escape(code)}</pre>"

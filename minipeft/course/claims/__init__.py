@@ -140,7 +140,7 @@ def claims(lesson: str | None = None) -> None:
         shown = (row.note, row.claim, VERDICTS[row.verdict], row.right, value)
         cells.append("".join(f"<td{style}>{html.escape(text)}</td>" for text in shown))
     names = ("note", "it says", "verdict", "right", "measured now")
-    head = "".join(f"<th>{name}</th>" for name in names)
+    head = "".join(f"<th{style}>{name}</th>" for name in names)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     table = f"<table><tr>{head}</tr>{body}</table>"
     publish({"text/plain": "\n".join(lines), "text/html": table})
