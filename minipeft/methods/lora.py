@@ -37,7 +37,7 @@ def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
 
 
 def lora_parameters(in_features: int, out_features: int, r: int) -> int:
-    """The parameters of one LoRA: A has r·in, B has out·r, together r·(in + out) (002:L105)."""
+    """How many numbers A (r, in) and B (out, r) of one LoRA hold together (002:L105)."""
     return r * (in_features + out_features)
 
 
