@@ -127,14 +127,13 @@ class Teller:
         self.say(self.name(0))
 
     def tell_facts(self, kinds: Sequence[str]) -> None:
-        """After `begin`, tell a fact of each kind about both characters.
+        """After `begin`, tell a fact of each kind, the first about character 0.
 
-        Facts come in pairs, so that to return to one a reader must know whose it was.
+        No kind is told twice, so that a question has one answer of its kind in the text.
         """
         for kind in kinds:
-            order = "01" if not self.told else self.choose(("01", "10"))
-            for who in order:
-                self._tell(int(who), kind, name_said=not self.told)
+            who = self.choose(("0", "1")) if self.told else "0"
+            self._tell(int(who), kind, name_said=not self.told)
 
     def _tell(self, who: int, kind: str, name_said: bool = False) -> None:
         name = self.name(who)
@@ -185,8 +184,8 @@ def tell(choose: Choose, teller_class: type[Teller] = Teller) -> Teller:
     teller = teller_class(choose)
     brief = teller.choose(("brief", "plain")) == "brief"
     teller.begin(brief)
-    kinds = [teller.choose(KINDS)]
-    if teller.choose(("one kind", "two kinds")) == "two kinds":
+    kinds: list[str] = []
+    for _ in range(int(teller.choose("23"))):
         kinds.append(teller.choose([kind for kind in KINDS if kind not in kinds]))
     teller.tell_facts(kinds)
     for _ in range(int(teller.choose("23"))):

@@ -41,20 +41,18 @@ class Task(NamedTuple):
     example: Callable[[random.Random], tuple[str, str]]  # -> (prompt, completion)
 
 
-def _four_facts(rng: random.Random, *kinds: str) -> Teller:
-    """Two facts about each of two characters, of the kinds asked for and others to make two."""
-    rest = [kind for kind in KINDS if kind not in kinds]
-    both = [*kinds, *rng.sample(rest, 2 - len(kinds))]
+def _three_facts(rng: random.Random) -> Teller:
+    """A fact of each kind, in any order, about one or two characters."""
     teller = Teller(rng.choice)
     teller.begin(brief=False)
-    teller.tell_facts(rng.sample(both, 2))
+    teller.tell_facts(rng.sample(KINDS, len(KINDS)))
     return teller
 
 
 def _ask(rng: random.Random, kind: str) -> tuple[str, str]:
-    """A story, a question about one of its facts of this kind, and the answer in one word."""
-    teller = _four_facts(rng, kind)
-    fact = rng.choice([fact for fact in teller.told if fact.kind == kind])
+    """A story, a question about its fact of this kind, and the answer in one word."""
+    teller = _three_facts(rng)
+    (fact,) = (fact for fact in teller.told if fact.kind == kind)
     return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
 
 
@@ -72,9 +70,8 @@ def _where(rng: random.Random) -> tuple[str, str]:
 
 
 def _style(rng: random.Random) -> tuple[str, str]:
-    teller = _four_facts(rng, "place", "thing")
-    who = rng.choice((0, 1))
-    place, thing = (f for kind in ("place", "thing") for f in teller.told if f[:2] == (who, kind))
+    teller = _three_facts(rng)
+    place, thing = (f for kind in ("place", "thing") for f in teller.told if f.kind == kind)
     line = f" o {thing.detail} {thing.short} ! o {place.short} ! o {thing.name} !"
     return f"{' '.join(teller.words)} {thing.name} sang :", line
 
@@ -82,8 +79,8 @@ def _style(rng: random.Random) -> tuple[str, str]:
 TASKS: dict[str, Task] = {
     "mood": Task("name the mood that a character's action shows", MOODS, _mood),
     "opposite": Task("name the opposite of that mood", MOODS, _opposite),
-    "where": Task("name the place where one of two characters was", PLACES, _where),
-    "style": Task("sing of a character's thing, place and name, in that order", (), _style),
+    "where": Task("name the place that the story names", PLACES, _where),
+    "style": Task("sing of the thing, of the place, and of who has the thing", (), _style),
 }
 
 
