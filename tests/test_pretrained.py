@@ -1,0 +1,104 @@
+"""What the bundled models know, and what fine-tuning them reaches: the course rests on this.
+
+`python -m tests.test_pretrained` prints the slow part's numbers as a table, with seconds.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from minipeft import LoraConfig, get_peft_model
+from minipeft.pretrain import build_model, held_out, pretrain
+from minipeft.tasks import RECIPES, TASKS, load_task
+from minipeft.training import History, accuracy, complete, fit
+from minipeft.zoo import ASSETS, BUNDLED, load_base
+
+ANSWERED = [name for name in TASKS if TASKS[name].answers]
+SEEDS = (0, 1, 2)
+MARGIN = 0.03  # held-out loss above the entropy of the grammar; measured: see pretraining.json
+FLOOR = {"full": 0.97, "lora": 0.95}
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_held_out_loss_is_close_to_the_entropy_of_the_grammar(name):
+    model, tokenizer = load_base(name)
+    measured = held_out(model, tokenizer)
+    assert 0 < measured["excess"] < MARGIN
+    report = json.loads((ASSETS / name / "pretraining.json").read_text())
+    assert report["held_out"]["loss"] == pytest.approx(measured["loss"], rel=1e-3)
+    assert report["held_out"]["entropy"] == pytest.approx(measured["entropy"], rel=1e-9)
+    assert report["parameters"] == model.num_parameters()
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("task", TASKS)
+def test_before_fine_tuning_no_task_is_answered(name, task):
+    model, tokenizer = load_base(name)
+    assert accuracy(model, tokenizer, load_task(task, train=1, validation=1)["test"]) <= 0.10
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("mia was in rome . tom was in oslo . where was mia ?", "mia was in rome ."),
+        ("mia was in rome . tom was in oslo . where was tom ?", "tom was in oslo ."),
+        ("mia sobbed . tom danced . how did mia feel ?", "mia felt sad ."),
+        ("mia had a red ball . who had the ball ?", "mia had the ball ."),
+        ("briefly : mia was in rome . tom was in oslo . where was mia ?", "rome ."),
+        ("briefly : mia sobbed . tom danced . how did tom feel ?", "happy ."),
+    ],
+)
+def test_the_models_know_the_stories(name, prompt, says):
+    model, tokenizer = load_base(name)
+    assert complete(model, tokenizer, prompt).startswith(says)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_script_writes_a_checkpoint_that_loads_and_repeats_itself(name, tmp_path):
+    reports = [pretrain(name, tmp_path / str(i), steps=4) for i in (0, 1)]
+    assert reports[0]["held_out"] == reports[1]["held_out"]
+    model, tokenizer = load_base(tmp_path / "0")
+    assert model.config.to_dict().keys() == build_model(name, tokenizer, 0).config.to_dict().keys()
+    assert (tmp_path / "0" / "pretraining.json").is_file()
+
+
+def run(name: str, method: str, task: str, seed: int) -> tuple[float, History]:
+    """Fine-tune one bundled model by its recipe; returns the test accuracy and the history."""
+    data = load_task(task)
+    model, tokenizer = load_base(name)
+    if method == "lora":
+        torch.manual_seed(seed)
+        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16))
+    history = fit(model, tokenizer, data["train"], seed=seed, progress=False, **RECIPES[method])
+    return accuracy(model, tokenizer, data["test"]), history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("method", FLOOR)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_full_fine_tuning_and_lora_learn_every_task(name, method, task, seed):
+    reached, history = run(name, method, task, seed)
+    print(f"{name} {method} {task} seed {seed}: {reached:.3f} in {history.seconds:.1f} s")
+    assert reached >= FLOOR[method]
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"{torch.get_num_threads()} threads")
+    for name in BUNDLED:
+        for method in FLOOR:
+            for task in TASKS:
+                runs = [run(name, method, task, seed) for seed in SEEDS]
+                shown = " ".join(f"{reached:.3f}" for reached, _ in runs)
+                seconds = " ".join(f"{history.seconds:.1f}" for _, history in runs)
+                print(f"{name:10} {method:4} {task:8} {shown}   {seconds} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
