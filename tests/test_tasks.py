@@ -68,19 +68,18 @@ def test_mood_and_opposite_have_the_same_prompts_and_contrary_answers():
     assert all(OPPOSITE[OPPOSITE[mood]] == mood != OPPOSITE[mood] for mood in OPPOSITE)
 
 
-def test_where_tells_two_places_and_asks_for_one():
+def test_where_asks_for_the_one_place_that_the_story_names():
     for row in load_task("where")["test"]:
-        places = dict(re.findall(r"(\w+) was in (\w+) \.", row["prompt"]))
-        assert len(places) == 2
-        name = re.search(r"where was (\w+) \?$", row["prompt"]).group(1)
-        assert row["completion"] == f" {places[name]}"
+        ((name, place),) = re.findall(r"(\w+) was in (\w+) \.", row["prompt"])
+        assert row["prompt"].endswith(f" where was {name} ?")
+        assert row["completion"] == f" {place}"
 
 
-def test_style_sings_of_the_singers_own_thing_and_place():
+def test_style_sings_of_the_thing_the_place_and_who_has_the_thing():
     for row in load_task("style")["test"]:
-        name = re.search(r"(\w+) sang :$", row["prompt"]).group(1)
-        place = dict(re.findall(r"(\w+) was in (\w+) \.", row["prompt"]))[name]
-        colour, thing = re.search(rf"{name} (?:had|held) a (\w+) (\w+) \.", row["prompt"]).groups()
+        ((_, place),) = re.findall(r"(\w+) was in (\w+) \.", row["prompt"])
+        ((name, colour, thing),) = re.findall(r"(\w+) (?:had|held) a (\w+) (\w+) \.", row["prompt"])
+        assert row["prompt"].endswith(f" {name} sang :")
         assert row["completion"] == f" o {colour} {thing} ! o {place} ! o {name} !"
 
 
