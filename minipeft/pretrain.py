@@ -25,7 +25,7 @@ from minipeft.stories import Story, story, vocabulary
 NAMES = ("tiny-gpt2", "tiny-bloom")
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 SEEDS = {"tiny-gpt2": 2, "tiny-bloom": 3}
-STEPS, BATCH, LEARNING_RATE = 8000, 32, 3e-3
+STEPS, BATCH, LEARNING_RATE = 4000, 32, 3e-3
 N_POSITIONS = 128  # the longest story has under 50 words: room for virtual tokens and few-shot
 
 

@@ -28,7 +28,7 @@ def load_base(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name: `"tiny-gpt2"` or `"tiny-bloom"` (bundled, 0.8 million parameters each, no network), a
+        name: `"tiny-gpt2"` or `"tiny-bloom"` (bundled, a million parameters each, no network), a
             folder that `save_pretrained` wrote, or a name on the Hugging Face hub.
         dtype: of the floating-point parameters; float32 when None. The bundled weights are stored
             as float16, which is too coarse to train in.
@@ -55,12 +55,22 @@ def load_base(
         )
     source = str(ASSETS / name) if name in BUNDLED else os.fspath(name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    bars = logging.is_progress_bar_enabled()
+    if name in BUNDLED:
+        logging.disable_progress_bar()  # two megabytes: there is nothing to wait for
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
     except (OSError, ValueError) as error:
         raise _explain(os.fspath(name), source) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    # transformers guesses the loss from the class's name, and for GPT2LMHeadModel warns that it
+    # could not, before it takes this one.
+    model.loss_type = model.loss_type or "ForCausalLM"
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 on the hub has no pad token
