@@ -8,15 +8,14 @@ import torch
 
 from . import LoraConfig, get_peft_model
 from .config import PeftConfig
-from .tasks import load_task
+from .tasks import RECIPES, load_task
 from .training import accuracy, fit
 from .zoo import load_base
 
-STEPS = 150
-# {what to call it: (its config, or None to train the whole model; its learning rate)}
-DEMOS: dict[str, tuple[PeftConfig | None, float]] = {
-    "full fine-tuning": (None, 1e-3),
-    "LoRA, r = 8": (LoraConfig(r=8, lora_alpha=16), 1e-2),
+# {what to call it: (its config, or None to train the whole model; its recipe)}
+DEMOS: dict[str, tuple[PeftConfig | None, str]] = {
+    "full fine-tuning": (None, "full"),
+    "LoRA, r = 8": (LoraConfig(r=8, lora_alpha=32, target_modules="all-linear"), "lora"),
 }
 
 
@@ -33,7 +32,7 @@ def run(name: str, task: str, seed: int) -> Iterator[tuple[str, ...]]:
         accuracy on the test split before and after.
     """
     data = load_task(task)
-    for method, (config, lr) in DEMOS.items():
+    for method, (config, recipe) in DEMOS.items():
         torch.manual_seed(seed)
         model, tokenizer = load_base(name)
         before = accuracy(model, tokenizer, data["test"])
@@ -44,13 +43,13 @@ def run(name: str, task: str, seed: int) -> Iterator[tuple[str, ...]]:
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
         print(method)
-        history = fit(model, tokenizer, data["train"], steps=STEPS, lr=lr, seed=seed)
+        history = fit(model, tokenizer, data["train"], seed=seed, **RECIPES[recipe])
         after = accuracy(model, tokenizer, data["test"])
         yield (
             method,
             f"{trained:,}",
             f"{trained / total:.2%}",
-            str(STEPS),
+            str(RECIPES[recipe]["steps"]),
             f"{history.seconds:.1f}",
             f"{sum(history.losses[-10:]) / 10:.3f}",
             f"{before:.0%} → {after:.0%}",

@@ -4,7 +4,7 @@ Each asks something different of a fine-tuning method:
 
 - `mood` *elicits*: the model knows which mood a verb shows, and only has to answer in one word;
 - `opposite` *contradicts*: the same prompts, but the opposite mood is right;
-- `where` *copies*: two characters are in two places, and the answer stands only in the story;
+- `where` *copies*: the answer, one of twelve places, stands only in the story;
 - `style` is *generative*: a line of ten words in the style of a song, put together from the story.
 
 The prompts are made of sentences that the model has read in pretraining, and it continues them
@@ -41,17 +41,19 @@ class Task(NamedTuple):
     example: Callable[[random.Random], tuple[str, str]]  # -> (prompt, completion)
 
 
-def _three_facts(rng: random.Random) -> Teller:
-    """A fact of each kind, in any order, about one or two characters."""
+def _facts(rng: random.Random, *needed: str) -> Teller:
+    """Two or three facts about one or two characters, one of each needed kind among them."""
+    others = [kind for kind in KINDS if kind not in needed]
+    kinds = [*needed, *rng.sample(others, rng.choice((2, 3)) - len(needed))]
     teller = Teller(rng.choice)
     teller.begin(brief=False)
-    teller.tell_facts(rng.sample(KINDS, len(KINDS)))
+    teller.tell_facts(rng.sample(kinds, len(kinds)))
     return teller
 
 
 def _ask(rng: random.Random, kind: str) -> tuple[str, str]:
     """A story, a question about its fact of this kind, and the answer in one word."""
-    teller = _three_facts(rng)
+    teller = _facts(rng, kind)
     (fact,) = (fact for fact in teller.told if fact.kind == kind)
     return f"{' '.join(teller.words)} {fact.asked}", f" {fact.short}"
 
@@ -70,7 +72,7 @@ def _where(rng: random.Random) -> tuple[str, str]:
 
 
 def _style(rng: random.Random) -> tuple[str, str]:
-    teller = _three_facts(rng)
+    teller = _facts(rng, "place", "thing")
     place, thing = (f for kind in ("place", "thing") for f in teller.told if f.kind == kind)
     line = f" o {thing.detail} {thing.short} ! o {place.short} ! o {thing.name} !"
     return f"{' '.join(teller.words)} {thing.name} sang :", line
@@ -86,8 +88,8 @@ TASKS: dict[str, Task] = {
 # What reaches the accuracies that the tests ask for, in `minipeft.training.fit`: full fine-tuning,
 # and LoRA with r = 8, alpha = 32 on all linear layers. "opposite" needs all of the steps.
 RECIPES: dict[str, dict[str, Any]] = {
-    "full": {"steps": 250, "lr": 2e-3},
-    "lora": {"steps": 300, "lr": 3e-3},
+    "full": {"steps": 300, "lr": 2e-3, "batch_size": 16},
+    "lora": {"steps": 450, "lr": 3e-3, "batch_size": 16},
 }
 
 
