@@ -134,6 +134,10 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
                         f"{weights} holds {given.dtype} for {key!r}, "
                         f"this model needs {tensor.dtype}"
                     )
+                if given.is_floating_point() and not given.isfinite().all():
+                    raise CheckpointError(
+                        f"{weights}: {key!r} holds NaN or infinity; train or download it again"
+                    )
                 if not tensor.is_meta:
                     tensor.copy_(given)
     except (SafetensorError, OSError) as error:

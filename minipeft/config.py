@@ -59,6 +59,8 @@ class PeftConfig:
     peft_type: ClassVar[str] = ""
     # Options that the notes name and this version lacks; only their default is accepted.
     not_yet: ClassVar[tuple[str, ...]] = ()
+    # What others call an option: {their name: ours}.
+    also_called: ClassVar[dict[str, str]] = {}
 
     task_type: TaskType | str | None = None
     inference_mode: bool = False
@@ -69,8 +71,10 @@ class PeftConfig:
         known = [f.name for f in fields(cls) if f.init]
         for name in options:
             if name not in known:
+                near = cls.also_called.get(name)
+                near = f"; did you mean {near!r}?" if near else did_you_mean(name, known)
                 raise ConfigTypeError(
-                    f"{cls.__name__} has no option {name!r}{did_you_mean(name, known) or '.'} "
+                    f"{cls.__name__} has no option {name!r}{near or '.'} "
                     f"Its options: {', '.join(known)}"
                 )
         return super().__new__(cls)

@@ -221,7 +221,7 @@ class PeftModel(nn.Module):
             model: the base model that the adapter was made for.
             model_id: the folder, or the name of a repository on the Hugging Face hub.
             adapter_name: what to call it.
-            is_trainable: True to go on training; otherwise it is frozen.
+            is_trainable: True to go on training; otherwise it is frozen, in eval mode.
 
         Raises:
             CheckpointNotFoundError, CheckpointError: and the model was not changed.
@@ -231,7 +231,7 @@ class PeftModel(nn.Module):
         self = cls.__new__(cls)
         nn.Module.__init__(self)
         self._start(model, checkpoint.load(model, model_id, adapter_name, is_trainable))
-        return self
+        return self if is_trainable else self.eval()
 
     def load_adapter(
         self, model_id: str | os.PathLike[str], adapter_name: str, is_trainable: bool = False

@@ -135,6 +135,8 @@ def test_what_comes_later_says_so_and_takes_its_neutral_value(option: str):
         ("rank_patern", "rank_pattern"),
         ("dropout", "lora_dropout"),
         ("use_rslore", "use_rslora"),
+        ("rank", "r"),
+        ("alpha", "lora_alpha"),
     ],
 )
 def test_a_misspelt_option_is_answered_with_the_right_one(wrong: str, right: str):

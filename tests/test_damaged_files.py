@@ -176,6 +176,15 @@ def test_tensors_that_do_not_fit(folder: Path, how: Callable[..., Any], said: st
     refused(folder, CheckpointError, said)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none(folder: Path, value: float):
+    def spoil(tensors: dict[str, Any]) -> None:
+        next(iter(tensors.values())).view(-1)[3] = value
+
+    change(folder, spoil)
+    refused(folder, CheckpointError, "lora_A.weight' holds NaN or infinity")
+
+
 def test_a_rank_that_is_not_the_files(folder: Path):
     edit(folder, r=8, base_model_name_or_path="someone/gpt2")
     refused(folder, CheckpointError, r"needs \(8, 16\) \(it was made for 'someone/gpt2'\)")

@@ -206,6 +206,7 @@ class LoraConfig(LayerConfig):
         "exclude_modules", "loftq_config", "use_dora", "layer_replication",
         "trainable_token_indices", "megatron_config", "megatron_core",
     )  # fmt: skip
+    also_called: ClassVar[dict[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = ATTENTION
 
     r: int = 8
