@@ -4,6 +4,8 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 LAB_ARGS ?=
+# Jupyter refuses to run as root unless told (containers often run as root).
+ROOT     := $(if $(filter 0,$(shell id -u)),--allow-root)
 # One thread per process: two test processes share two cores, and sums stay in one order.
 # No network; and the notebooks' checks record their verdicts in a scratch folder, not in yours.
 ONE      := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
@@ -21,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 lab: $(READY)
-	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start.ipynb
+	$(BIN)/jupyter lab $(ROOT) $(LAB_ARGS) notebooks/00_start.ipynb
 
 test: lint types unit notebooks
 
