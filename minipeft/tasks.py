@@ -89,7 +89,7 @@ TASKS: dict[str, Task] = {
 # and LoRA with r = 8, alpha = 32 on all linear layers. "opposite" needs all of the steps.
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {"steps": 300, "lr": 2e-3, "batch_size": 16},
-    "lora": {"steps": 500, "lr": 4e-3, "batch_size": 16},
+    "lora": {"steps": 500, "lr": 3e-3, "batch_size": 16},
 }
 
 

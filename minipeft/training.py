@@ -96,6 +96,8 @@ def fit(
 ) -> History:
     """Train the parameters that require a gradient: AdamW, 10 % warm-up, then linear decay to 0.
 
+    Gradients are clipped to a norm of 1.
+
     Args:
         model: a causal language model of transformers, or any module with the same call.
         tokenizer: its tokenizer, with a pad and an eos token.
@@ -144,6 +146,8 @@ def fit(
         batch = collate([pairs[i] for i in next(order)], tokenizer, _device(model))
         loss = model(**batch).loss
         loss.backward()
+        # One bad batch must not undo what was learned: the step's gradient is cut to length 1.
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
