@@ -130,13 +130,13 @@ class Wrapper(Slot):
         """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
         # What is merged acts in the weights already; what is active and not merged, still here.
         names = [name for name in self.active if name not in self.merged] if self.enabled else []
-        live = [self.adapters[name] for name in names]
+        live: list[Any] = [self.adapters[name] for name in names]
         for method in live:
-            x = method.before(x)  # type: ignore[operator]
-        y = self.base_layer(x, *args, **kwargs)
+            x = method.before(x)
+        y: Tensor = self.base_layer(x, *args, **kwargs)
         for method in live:
-            y = method.after(x, y)  # type: ignore[operator]
-        return y  # type: ignore[no-any-return]
+            y = method.after(x, y)
+        return y
 
     def __getattr__(self, name: str) -> Any:
         # Models ask their layers for weight, bias, in_features, nf: the frozen layer answers.

@@ -55,8 +55,9 @@ def load_base(
         )
     source = str(ASSETS / name) if name in BUNDLED else os.fspath(name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     bars = logging.is_progress_bar_enabled()
     if name in BUNDLED:
         logging.disable_progress_bar()  # two megabytes: there is nothing to wait for

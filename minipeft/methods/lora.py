@@ -108,7 +108,8 @@ class LoRALayer(Method["LoraConfig"]):
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The update with dropout on its input only."""
-        return self(self.dropout(x), y)  # type: ignore[no-any-return]
+        h: Tensor = self(self.dropout(x), y)
+        return h
 
     def delta_weight(self) -> Tensor:
         """ΔW = s · B A, shape (out, in)."""
@@ -184,7 +185,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out)."""
         base_output = self.base_layer(x)  # (..., out), frozen
-        return self.lora(self.dropout(x), base_output)  # type: ignore[no-any-return]
+        h: Tensor = self.lora(self.dropout(x), base_output)
+        return h
 
 
 @dataclass
