@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 lab: $(READY)
-	$(BIN)/jupyter lab $(ROOT) $(LAB_ARGS) notebooks/00_start.ipynb
+	$(BIN)/jupyter lab $(ROOT) --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(LAB_ARGS)
 
 test: lint types unit notebooks
 
