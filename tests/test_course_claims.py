@@ -29,9 +29,7 @@ def test_the_proof_holds(row):
 @pytest.mark.parametrize("lesson", sorted({row.lesson for row in ROWS}))
 def test_the_lesson_shows_its_rows(lesson):
     assert lessons.NAME.fullmatch(lesson)
-    notebook = build().get(f"notebooks/{lesson}.ipynb")
-    if notebook is None:
-        pytest.skip(f"{lesson} is not written yet")
+    notebook = build()[f"notebooks/{lesson}.ipynb"]  # a row belongs to a lesson that is there
     code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
     assert f'claims("{lesson}")' in code
 
