@@ -20,6 +20,8 @@ class Base:
     Attributes:
         layer: the frozen layer.
         in_features, out_features: the widths of its input and output.
+        name: the layer's dotted name in the model, where it was found there.
+        model: the model it was found in: its config says how heads lie in a fused projection.
     """
 
     kind = "opaque linear layer"
@@ -27,6 +29,8 @@ class Base:
 
     in_features: int
     out_features: int
+    name: str = ""
+    model: nn.Module | None = None
 
     def __init__(self, layer: Any):
         self.layer: Any = layer

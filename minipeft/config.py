@@ -22,6 +22,13 @@ class PeftType(str, Enum):
     """The names that Hugging Face peft writes on disk as `peft_type`, and ours beside them."""
 
     LORA = "LORA"
+    BITFIT = "BITFIT"
+    ADAPTER = "ADAPTER"
+    IA3 = "IA3"
+    PROMPT_TUNING = "PROMPT_TUNING"
+    P_TUNING = "P_TUNING"
+    PREFIX_TUNING = "PREFIX_TUNING"
+    P_TUNING_V2 = "P_TUNING_V2"
 
 
 class TaskType(str, Enum):

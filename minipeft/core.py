@@ -2,7 +2,7 @@
 
     x ──► before(x) ──► frozen layer ──► after(x, y) ──► y
 
-A *method* says what happens before and after (and, if it can, how it folds into W). The *wrapper*
+A *method* says what happens before and after, and, if it can, how it folds into W. The *wrapper*
 keeps methods by adapter name beside one frozen layer, and does for all of them what does not
 depend on the method: switch, merge, unmerge, delete.
 """
@@ -25,8 +25,22 @@ class Method(nn.Module, Generic[C]):
     """A small trainable module beside a frozen layer; every method of the course is one of these.
 
     A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. Without
-    them it is the identity. `fold` is for methods that can be merged.
+    them it is the identity. `fold` is for methods that can be merged; `view` and `select` are for
+    methods that stand beside other layers than linear ones, or that choose them by another rule.
     """
+
+    # Whether `before` changes the input: then W takes it last when several adapters are merged.
+    changes_input = False
+
+    @classmethod
+    def view(cls, layer: nn.Module) -> bases.Base | None:
+        """How the method sees a layer, or None if it cannot stand beside it."""
+        return bases.view(layer)
+
+    @classmethod
+    def select(cls, layers: dict[str, nn.Module], config: C, model: nn.Module) -> list[str] | None:
+        """The dotted names in `layers` that `config` means; None: by the rule of target_modules."""
+        return None
 
     @classmethod
     def for_layer(cls, base: bases.Base, config: C) -> Method[C]:
@@ -34,8 +48,8 @@ class Method(nn.Module, Generic[C]):
         raise NotImplementedError(f"{cls.__name__} must say how it is built: for_layer")
 
     @classmethod
-    def count(cls, in_features: int, out_features: int, config: C) -> int:
-        """How many parameters the module has beside a layer of this size: the formula."""
+    def count(cls, base: bases.Base, config: C) -> int:
+        """How many parameters the module has beside this layer: the formula, on its widths."""
         raise NotImplementedError(f"{cls.__name__} must say how it is counted: count")
 
     def before(self, x: Tensor) -> Tensor:
@@ -167,7 +181,8 @@ class Wrapper(Slot):
         folded, folded_bias = weight.to(base.adapter_dtype), bias
         if bias is not None:
             folded_bias = bias.to(base.adapter_dtype)
-        for name in here:
+        # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
+        for name in sorted(here, key=lambda name: bool(self.adapters[name].changes_input)):
             folded, folded_bias = self.adapters[name].fold(folded, folded_bias)  # type: ignore[operator]
         folded = folded.to(weight.dtype)
         new = [folded] if folded_bias is None else [folded, folded_bias.to(weight.dtype)]
@@ -197,44 +212,3 @@ class Wrapper(Slot):
     def released(self) -> nn.Module:
         """The base layer."""
         return self.base_layer
-
-
-class SavedModule(Slot):
-    """A module trained whole, on a copy per adapter; the original stays frozen beside the copies.
-
-    Attributes:
-        original_module: the module that stood in the model.
-    """
-
-    def __init__(self, original: nn.Module):
-        super().__init__()
-        self.original_module = original
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The active adapter's copy, or the original."""
-        return self.current()(*args, **kwargs)
-
-    def current(self) -> nn.Module:
-        """The copy in use, or the original; the last of several active adapters wins."""
-        names = self.merged or (self.active if self.enabled else ())
-        return self.adapters[names[-1]] if names else self.original_module
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "original_module":
-                raise
-            return getattr(self.current(), name)
-
-    def merge(self, names: tuple[str, ...]) -> None:
-        """Let the copy stand for the module."""
-        self.merged = tuple(name for name in names if name in self.adapters)
-
-    def unmerge(self) -> None:
-        """Let the original be the original again."""
-        self.merged = ()
-
-    def released(self) -> nn.Module:
-        """The merged copy if there is one, else the original."""
-        return self.current() if self.merged else self.original_module

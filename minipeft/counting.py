@@ -103,15 +103,13 @@ class Count:
     Attributes:
         trainable: parameters that the method trains.
         base: parameters of the model without it.
-        shapes: {(in, out): how many adapted layers of that shape}.
-        per_layer: {(in, out): parameters beside one such layer}.
+        groups: {(in, out, parameters beside one such layer): how many such layers}.
         heads: parameters of modules trained whole.
     """
 
     trainable: int
     base: int
-    shapes: Mapping[tuple[int, int], int]
-    per_layer: Mapping[tuple[int, int], int]
+    groups: Mapping[tuple[int, int, int], int]
     heads: int
 
     @property
@@ -125,7 +123,7 @@ class Count:
         return 100 * self.trainable / self.all
 
     def __str__(self) -> str:
-        parts = [f"{n} x {self.per_layer[s]:,} beside {s}" for s, n in self.shapes.items()]
+        parts = [f"{n} x {size:,} beside {i, o}" for (i, o, size), n in self.groups.items()]
         parts += [f"{self.heads:,} in heads"] if self.heads else []
         total = f"{self.trainable:,} of {self.all:,} ({self.percent:.4f} %)"
         return f"{total} = {' + '.join(parts)}"
@@ -143,12 +141,13 @@ def count(model: str | nn.Module, config: LayerConfig) -> Count:
     """
     base = _skeleton(model) if isinstance(model, str) else model
     targets = find_targets(base, config)
-    shapes = Counter((t.in_features, t.out_features) for t in targets.values())
     method = method_of(config)
-    per_layer = {shape: method.count(*shape, config) for shape in shapes}
+    groups = Counter(
+        (t.in_features, t.out_features, method.count(t, config)) for t in targets.values()
+    )
     heads = sum(parameters(head) for head in find_heads(base, config).values())
-    trainable = heads + sum(n * per_layer[shape] for shape, n in shapes.items())
-    return Count(trainable, parameters(base), shapes, per_layer, heads)
+    trainable = heads + sum(size * n for (_, _, size), n in groups.items())
+    return Count(trainable, parameters(base), groups, heads)
 
 
 def parameters(model: nn.Module) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .core import SavedModule, Slot, Wrapper
+from .core import Slot, Wrapper
 from .errors import (
     AdapterNameError,
     ConfigTypeError,
@@ -16,6 +16,7 @@ from .errors import (
     did_you_mean,
     listed,
 )
+from .saved import SavedModule
 
 
 def slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:

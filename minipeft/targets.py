@@ -14,26 +14,11 @@ from torch import nn
 
 from . import bases
 from .config import HEADS, LayerConfig, TaskType
-from .core import Slot, Wrapper
+from .core import Slot, Wrapper, method_of
 from .errors import TargetError, did_you_mean, listed
+from .families import model_type
 
 ALL_LINEAR = "all-linear"
-
-QV = ("q_proj", "v_proj")
-# The attention projections that peft adapts by default, by `model.config.model_type`.
-ATTENTION: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
-    **dict.fromkeys(("bloom", "gpt_neox", "falcon", "chatglm"), ("query_key_value",)),
-    **dict.fromkeys(("llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "stablelm"), QV),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "opt", "gptj", "gpt_neo", "bart"), QV),
-    **dict.fromkeys(("t5", "mt5"), ("q", "v")),
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra", "layoutlm"), ("query", "value")),
-    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
-    "deberta-v2": ("query_proj", "value_proj"),
-    "deberta": ("in_proj",),
-    "codegen": ("qkv_proj",),
-    "mpt": ("Wqkv",),
-}
 
 
 def matches(target: str | Collection[str], name: str) -> bool:
@@ -78,12 +63,6 @@ def resolve_default(model: nn.Module, config: LayerConfig) -> str | list[str]:
     return list(config.default_targets[kind])
 
 
-def model_type(model: nn.Module) -> str | None:
-    """`model.config.model_type`, or None for a module without a transformers config."""
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    return kind if isinstance(kind, str) else None
-
-
 def find_targets(
     model: nn.Module, config: LayerConfig, *, every: bool = True
 ) -> dict[str, bases.Base]:
@@ -97,17 +76,21 @@ def find_targets(
     Raises:
         TargetError: nothing matches, or a match is no layer that can be adapted.
     """
-    target = resolve_default(model, config)
+    method = method_of(config)
     layers = {name: module for name, module in named_layers(model) if name}  # not the model itself
     saved = find_heads(model, config)
-    if isinstance(target, str) and target.lower() == ALL_LINEAR:
+    chosen = method.select({n: original(m) for n, m in layers.items()}, config, model)
+    target = resolve_default(model, config) if chosen is None else chosen
+    if chosen is not None:
+        hits = chosen
+    elif isinstance(target, str) and target.lower() == ALL_LINEAR:
         skip = {*output_layers(model, config.task_type), *saved}
         hits = [n for n, m in layers.items() if bases.is_linear(original(m)) and n not in skip]
     else:
         hits = [name for name in layers if matches(target, name)]
         refuse_unmatched(target, list(layers), hits, every)
-        inside = tuple(f"{name}." for name in saved)
-        hits = [n for n in hits if n not in saved and not (inside and n.startswith(inside))]
+    inside = tuple(f"{name}." for name in saved)  # a module trained whole is not adapted as well
+    hits = [n for n in hits if n not in saved and not (inside and n.startswith(inside))]
     if not hits:
         raise TargetError(
             f"target_modules={target!r} leaves no layer to adapt in {type(model).__name__}; "
@@ -115,9 +98,10 @@ def find_targets(
         )
     found: dict[str, bases.Base] = {}
     for name in hits:
-        base = bases.view(original(layers[name]))
+        base = method.view(original(layers[name]))
         if base is None:
             raise TargetError(unsupported(name, original(layers[name]), target))
+        base.name, base.model = name, model
         found[name] = base
     return found
 

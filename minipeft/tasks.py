@@ -17,8 +17,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minipeft.assets.stories import KINDS, MOODS, PLACES, Teller
 from minipeft.errors import ConfigError, did_you_mean, listed
-from minipeft.stories import KINDS, MOODS, PLACES, Teller
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

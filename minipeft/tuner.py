@@ -14,9 +14,10 @@ from torch import nn
 
 from . import refuse
 from .config import LayerConfig, PeftConfig
-from .core import Method, SavedModule, Slot, Wrapper, method_of
+from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
 from .refuse import slots
+from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
 
 

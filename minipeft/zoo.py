@@ -84,7 +84,7 @@ def _explain(name: str, source: str) -> CheckpointError | CheckpointNotFoundErro
     if name in BUNDLED:
         return CheckpointNotFoundError(
             f"the bundled model {name!r} is missing or damaged at {source}; reinstall minipeft, or "
-            f"rebuild it (about ten minutes): python -m minipeft.pretrain {name}"
+            f"rebuild it (about ten minutes): python -m minipeft.assets.pretrain {name}"
         )
     if Path(source).is_dir():
         return CheckpointError(

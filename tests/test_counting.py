@@ -94,8 +94,7 @@ def test_a_count_shows_its_derivation():
     counted = count("bert-base", config_of("bert-base", 8, None))
     assert counted.heads == 768 * 2 + 2
     assert str(counted).endswith("= 24 x 12,288 beside (768, 768) + 1,538 in heads")
-    assert counted.shapes == {(768, 768): 24}
-    assert counted.per_layer == {(768, 768): 8 * (768 + 768)}
+    assert counted.groups == {(768, 768, 8 * (768 + 768)): 24}
 
 
 def test_shared_parameters_are_counted_once():

@@ -40,8 +40,8 @@ class Scale(Method[ScaleConfig]):
         return cls(base.out_features, config.start, dtype=base.adapter_dtype, device=base.device)
 
     @classmethod
-    def count(cls, in_features, out_features, config):
-        return out_features
+    def count(cls, base, config):
+        return base.out_features
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         return (y * self.scale).to(y.dtype)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import minipeft
 
 HALVES = [torch.float16, torch.bfloat16]
-BOUNDS = {torch.float32: (2e-5, 1e-4), torch.float16: (1e-2, 4e-2), torch.bfloat16: (1e-2, 4e-2)}
+BOUNDS = {torch.float32: (4e-5, 4e-4), torch.float16: (1e-2, 4e-2), torch.bfloat16: (4e-2, 8e-2)}
 ONE_LAYER = {
     "gpt2": ["h.1.attn.c_attn", "mlp.c_proj"],
     "bloom": ["dense_4h_to_h", "h.0.self_attention.query_key_value"],

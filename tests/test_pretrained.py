@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.pretrain import build_model, held_out, pretrain
+from minipeft.assets.pretrain import build_model, held_out, pretrain
 from minipeft.tasks import RECIPES, TASKS, load_task
 from minipeft.training import History, accuracy, complete, fit
 from minipeft.zoo import ASSETS, BUNDLED, load_base

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
+from minipeft.assets.stories import vocabulary
 from minipeft.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError, MinipeftError
-from minipeft.stories import vocabulary
 from minipeft.zoo import ASSETS, BUNDLED, load_base
 
 CLASSES = {"tiny-gpt2": "GPT2LMHeadModel", "tiny-bloom": "BloomForCausalLM"}
@@ -95,7 +95,7 @@ def test_wrong_types_are_named():
 
 def test_importing_is_light():
     code = (
-        "import sys, minipeft.zoo, minipeft.tasks, minipeft.training, minipeft.pretrain;"
+        "import sys, minipeft.zoo, minipeft.tasks, minipeft.training, minipeft.assets.pretrain;"
         "print([m for m in ('transformers', 'datasets', 'tokenizers') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

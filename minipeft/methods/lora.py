@@ -22,7 +22,7 @@ from .. import bases
 from ..config import LayerConfig, PeftType, check_bool, check_choice, check_int, check_number
 from ..core import Method
 from ..errors import TargetError
-from ..targets import ATTENTION
+from ..families import ATTENTION
 
 
 def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
@@ -145,9 +145,9 @@ class LoRALayer(Method["LoraConfig"]):
         )
 
     @classmethod
-    def count(cls, in_features: int, out_features: int, config: LoraConfig) -> int:
+    def count(cls, base: bases.Base, config: LoraConfig) -> int:
         """R · (in + out)."""
-        return lora_parameters(in_features, out_features, config.r)
+        return lora_parameters(base.in_features, base.out_features, config.r)
 
 
 class LoRALinear(nn.Module):

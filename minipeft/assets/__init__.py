@@ -1,0 +1,1 @@
+"""The bundled models, and the grammar and the script that made them."""
