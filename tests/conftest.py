@@ -1,7 +1,7 @@
 """Models small enough to test in milliseconds, and the oracle that the tests compare with.
 
-All models are random, two layers deep and 16 wide, and the same in every run. Nothing here or in
-the tests reaches for the network.
+The models are those of tiny_models.py, the same in every run. Nothing here or in the tests reaches
+for the network.
 """
 
 from __future__ import annotations
@@ -10,83 +10,28 @@ import copy
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it reads this once
 
 import pytest
+import tiny_models
 import torch
-import transformers
+from tiny_models import ALL_FAMILIES as ALL_FAMILIES
+from tiny_models import CAUSAL as CAUSAL
+from tiny_models import FAMILIES as FAMILIES
+from tiny_models import MLP as MLP
+from tiny_models import VOCAB as VOCAB
 from torch import Tensor, nn
 
 import minipeft
+from minipeft.core import Slot
+from minipeft.saved import SavedModule
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-WIDTH, HEADS, VOCAB, LAYERS = 16, 2, 48, 2
 
 torch.set_num_threads(1)  # matrices of 16 x 16: threads only cost
-
-
-class MLP(nn.Module):
-    """Two linear layers with names, without a transformers config."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(6, 8)
-        self.norm = nn.LayerNorm(8)
-        self.second = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(torch.relu(self.norm(self.first(x))))
-
-
-def _gpt2() -> nn.Module:
-    config = transformers.GPT2Config(
-        vocab_size=VOCAB, n_embd=WIDTH, n_head=HEADS, n_layer=LAYERS, n_positions=32,
-        bos_token_id=1, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.GPT2LMHeadModel(config)
-
-
-def _bloom() -> nn.Module:
-    config = transformers.BloomConfig(
-        vocab_size=VOCAB, hidden_size=WIDTH, n_head=HEADS, n_layer=LAYERS,
-        bos_token_id=1, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.BloomForCausalLM(config)
-
-
-def _llama() -> nn.Module:
-    config = transformers.LlamaConfig(
-        vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=24, num_attention_heads=HEADS,
-        num_hidden_layers=LAYERS, num_key_value_heads=1, max_position_embeddings=32,
-        bos_token_id=1, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config)
-
-
-def _t5() -> nn.Module:
-    config = transformers.T5Config(
-        vocab_size=VOCAB, d_model=WIDTH, d_kv=8, d_ff=24, num_heads=HEADS, num_layers=LAYERS,
-        decoder_start_token_id=0, eos_token_id=None,
-    )  # fmt: skip
-    return transformers.T5ForConditionalGeneration(config)
-
-
-def _bert() -> nn.Module:
-    config = transformers.BertConfig(
-        vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        intermediate_size=24, max_position_embeddings=32, num_labels=3,
-    )  # fmt: skip
-    return transformers.BertForSequenceClassification(config)
-
-
-MAKERS: dict[str, Callable[[], nn.Module]] = {
-    "gpt2": _gpt2, "bloom": _bloom, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": MLP,
-}  # fmt: skip
-FAMILIES = sorted(MAKERS)
 _MADE: dict[str, nn.Module] = {}
 
 
@@ -98,7 +43,7 @@ def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
     if name not in _MADE:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = MAKERS[name]()
+            model = tiny_models.MAKERS[name]()
             for parameter in model.parameters():
                 parameter.data += 0.2 * torch.randn_like(parameter)
         _MADE[name] = model.eval()
@@ -116,24 +61,42 @@ def inputs(name: str) -> dict[str, Tensor]:
         torch.manual_seed(1)
         if name == "mlp":
             return {"x": torch.randn(3, 6)}
+        if name == "vit":
+            return {"pixel_values": torch.randn(2, 3, 8, 8), "labels": torch.tensor([0, 2])}
         ids = torch.randint(2, VOCAB, (2, 7))
-    labels = torch.tensor([0, 2]) if name == "bert" else ids
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if name == "bert_qa":
+        spans = {"start_positions": torch.tensor([1, 0]), "end_positions": torch.tensor([2, 6])}
+        return {**batch, **spans}
+    labels = {"bert_token": ids % 3, **dict.fromkeys(("bert", "gpt2_cls"), torch.tensor([0, 2]))}
+    return {**batch, "labels": labels.get(name, ids)}
+
+
+def logits(out: Any) -> Tensor:
+    """The answer in what a model returns; for question answering the start's and the end's."""
+    if isinstance(out, Tensor):
+        return out
+    return out.logits if "logits" in out else torch.stack([out.start_logits, out.end_logits])
 
 
 def output(model: nn.Module, name: str) -> Tensor:
     """What the model answers to `inputs(name)`, without gradients."""
     with torch.no_grad():
-        out = model(**inputs(name))
-    return out if isinstance(out, Tensor) else out.logits
+        return logits(model(**inputs(name)))
 
 
 def shake(model: nn.Module, seed: int = 2) -> None:
-    """Fill every adapter parameter with numbers that change the output visibly."""
+    """Fill every adapter parameter with numbers that change the output visibly.
+
+    In our models that is what stands in a slot, but not a head's copy; in peft's the parameters of
+    its layer methods, by their names.
+    """
+    slots = [m for m in model.modules() if isinstance(m, Slot) and not isinstance(m, SavedModule)]
+    ours = {id(p) for slot in slots for p in slot.adapters.parameters()}
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if id(parameter) in ours or ".lora_" in name or ".ia3_" in name:
                 parameter.copy_(0.3 * torch.randn(parameter.shape))
 
 
