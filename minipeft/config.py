@@ -58,12 +58,15 @@ class PeftConfig:
         task_type: a `TaskType` or its name; None for any module.
         inference_mode: True freezes the adapter as well.
         base_model_name_or_path: the base model, filled in when the adapter is made.
+        modules_to_save: modules trained whole beside the adapter, on a copy (`["classifier"]`).
 
     Raises:
         ConfigTypeError, ConfigError: an unknown option, or a value that is not allowed.
     """
 
     peft_type: ClassVar[str] = ""
+    # The peft_type on disk, where peft has another name for what the file holds.
+    saved_as: ClassVar[str] = ""
     # Options that the notes name and this version lacks; only their default is accepted.
     not_yet: ClassVar[tuple[str, ...]] = ()
     # What others call an option: {their name: ours}.
@@ -72,6 +75,7 @@ class PeftConfig:
     task_type: TaskType | str | None = None
     inference_mode: bool = False
     base_model_name_or_path: str | None = None
+    modules_to_save: Collection[str] | None = None
 
     def __new__(cls, *args: Any, **options: Any) -> PeftConfig:  # noqa: D102
         # Before the dataclass's own __init__ can say only "unexpected keyword argument".
@@ -99,6 +103,8 @@ class PeftConfig:
         check_bool(self, "inference_mode")
         if self.base_model_name_or_path is not None:
             check_string(self, "base_model_name_or_path")
+        if self.modules_to_save is not None:
+            self.modules_to_save = check_names("modules_to_save", self.modules_to_save)
         for name in self.not_yet:
             value, neutral = getattr(self, name), self.default_of(name)
             if value is not None and value != neutral:
@@ -112,7 +118,13 @@ class PeftConfig:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {k: v.value if isinstance(v, Enum) else v for k, v in values.items()}
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in plain.items()}
-        return {**plain, "peft_type": str(getattr(self.peft_type, "value", self.peft_type))}
+        kind = self.saved_as or self.peft_type
+        return {**plain, "peft_type": str(getattr(kind, "value", kind))}
+
+    def heads(self) -> list[str]:
+        """Names of the modules trained whole: those asked for, and the task's own head."""
+        own = HEADS.get(self.task_type, ()) if isinstance(self.task_type, TaskType) else ()
+        return list(dict.fromkeys([*(self.modules_to_save or ()), *own]))
 
     @classmethod
     def default_of(cls, name: str) -> Any:
@@ -130,14 +142,12 @@ class LayerConfig(PeftConfig):
             `["attn.c_proj"]`), a regular expression that must match the whole name (a string),
             `"all-linear"` (all linear layers but the output layer), or None for the
             architecture's default.
-        modules_to_save: modules trained whole beside the adapter, on a copy (`["classifier"]`).
     """
 
     # The layers that peft adapts when none are named: {config.model_type: suffixes}.
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     target_modules: str | Collection[str] | None = None
-    modules_to_save: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,13 +155,6 @@ class LayerConfig(PeftConfig):
             check_pattern("target_modules", self.target_modules)
         elif self.target_modules is not None:
             self.target_modules = check_names("target_modules", self.target_modules)
-        if self.modules_to_save is not None:
-            self.modules_to_save = check_names("modules_to_save", self.modules_to_save)
-
-    def heads(self) -> list[str]:
-        """Names of the modules trained whole: those asked for, and the task's own head."""
-        own = HEADS.get(self.task_type, ()) if isinstance(self.task_type, TaskType) else ()
-        return list(dict.fromkeys([*(self.modules_to_save or ()), *own]))
 
 
 # --- checks of one option, shared by all configs -------------------------------------------------
