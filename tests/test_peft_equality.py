@@ -2,14 +2,18 @@
 
 Tolerances. Where the scale s is a power of two, multiplying by it is exact, both libraries do the
 same operations, and everything is compared bit for bit. Where it is not, we compute B (s A x) and
-peft s (B A x), which round differently. Measured largest differences, relative to the largest
-entry, over the tiny models (2 layers of width 16) and the options below:
+peft s (B A x), which round differently.
 
-    float32   outputs 4e-6 (T5, which does not scale its attention), gradients 3e-5
-    float16   outputs 2.4e-3, gradients 1e-2 (one entry rounded to the other neighbour)
-    bfloat16  outputs 0, gradients 7e-3
+In float32 the largest differences measured, relative to the largest entry, over the tiny models
+(2 layers of width 16) and the options below, are 1.3e-5 for outputs and 1.1e-4 for gradients (both
+T5, which does not scale its attention; the others stay below 2e-6 and 4e-6). The bounds are four
+times that.
 
-The bounds are about four times that.
+In half precision one entry rounded to its other neighbour moves everything after it, and which one
+it is depends on the CPU. There the measure is peft itself: its own distance between half precision
+and float32. Two computations that are both as exact as that lie at most twice as far apart.
+Measured: 0 for outputs and below 0.1 of it for gradients but for one case (T5 in bfloat16, all
+layers: 0.26 and 0.28).
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from torch import Tensor, nn
 import minipeft
 
 HALVES = [torch.float16, torch.bfloat16]
-BOUNDS = {torch.float32: (4e-5, 4e-4), torch.float16: (1e-2, 4e-2), torch.bfloat16: (4e-2, 8e-2)}
+BOUNDS = (5e-5, 4e-4)  # float32: outputs, gradients
 ONE_LAYER = {
     "gpt2": ["h.1.attn.c_attn", "mlp.c_proj"],
     "bloom": ["dense_4h_to_h", "h.0.self_attention.query_key_value"],
@@ -70,17 +74,26 @@ def distance(a: Tensor, b: Tensor) -> float:
     return ((a - b).abs().max() / a.abs().max()).item()
 
 
+def run(model: Any, name: str) -> tuple[Tensor, float, dict[str, Tensor]]:
+    """Outputs, loss and gradients."""
+    out = model(**inputs(name))
+    out.loss.backward()
+    return out.logits.detach(), out.loss.item(), gradients(model)
+
+
+def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """The largest distance between gradients."""
+    assert a.keys() == b.keys()
+    return max(distance(a[key].float(), b[key].float()) for key in a)
+
+
 def compare(ours: Any, theirs: Any, name: str, bounds: tuple[float, float]) -> None:
     """Outputs, loss and gradients within the bounds (0 means to the bit)."""
-    mine, other = ours(**inputs(name)), theirs(**inputs(name))
-    assert distance(mine.logits, other.logits) <= bounds[0]
-    assert mine.loss.item() == pytest.approx(other.loss.item(), rel=bounds[0], abs=0)
-    mine.loss.backward()
-    other.loss.backward()
-    a, b = gradients(ours), gradients(theirs)
-    assert a.keys() == b.keys()
-    assert max(distance(a[key], b[key]) for key in a) <= bounds[1]
-    assert min(grad.abs().max() for grad in a.values()) > 0
+    (mine, loss, grads), (other, known, expected) = run(ours, name), run(theirs, name)
+    assert distance(other, mine) <= bounds[0]
+    assert loss == pytest.approx(known, rel=bounds[0], abs=0)
+    assert furthest(expected, grads) <= bounds[1]
+    assert min(grad.abs().max() for grad in grads.values()) > 0
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -107,7 +120,13 @@ def test_a_scale_of_two_is_equal_to_the_bit(peft: Any, name: str, dtype: torch.d
 def test_other_scales_are_equal_up_to_rounding(
     peft: Any, name: str, options: dict[str, Any], dtype: torch.dtype
 ):
-    compare(*pair(peft, name, dtype, **options), name, BOUNDS[dtype])
+    bounds = BOUNDS
+    if dtype != torch.float32:
+        _, half = pair(peft, name, dtype, **options)
+        _, full = pair(peft, name, torch.float32, **options)
+        (rough, _, rough_grads), (exact, _, exact_grads) = run(half, name), run(full, name)
+        bounds = 2 * distance(exact, rough.float()), 2 * furthest(exact_grads, rough_grads)
+    compare(*pair(peft, name, dtype, **options), name, bounds)
 
 
 @pytest.mark.parametrize("targets", [ONE_LAYER, REGEX], ids=["list", "regex"])
