@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,7 +22,16 @@ from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
 from .errors import AdapterNameError, CheckpointError, TargetError, listed
-from .files import CONFIG, WEIGHTS, find_folder, find_weights, load_config, replace_file
+from .files import (
+    CONFIG,
+    OURS,
+    WEIGHTS,
+    find_folder,
+    find_weights,
+    load_config,
+    replace_file,
+    with_header,
+)
 from .refuse import slots
 from .tuner import LayerModel, Plan, plan
 
@@ -40,22 +48,47 @@ def keys_of(path: str, adapter: nn.Module, in_wrapper: bool) -> dict[str, str]:
     }
 
 
-def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
-    """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
+# One module of an adapter: its layer's dotted name, the module, and whether a wrapper holds it.
+Part = tuple[str, nn.Module, bool]
+
+
+def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
+    """The modules of one adapter in a model."""
     root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     root = root.model if isinstance(root, LayerModel) else root
-    tensors: dict[str, Tensor] = {}
-    for path, slot in slots(root):
-        if adapter_name in slot.adapters:
-            adapter = slot.adapters[adapter_name]
-            state = adapter.state_dict()
-            names = keys_of(path, adapter, isinstance(slot, Wrapper))
-            tensors.update({key: state[name] for key, name in names.items()})
-    if not tensors:
+    there = [(path, slot) for path, slot in slots(root) if adapter_name in slot.adapters]
+    if not there:
         raise AdapterNameError(
             f"there is no adapter {adapter_name!r} in this {type(root).__name__}"
         )
+    return [(path, slot.adapters[adapter_name], isinstance(slot, Wrapper)) for path, slot in there]
+
+
+def parts_of(planned: Plan) -> list[Part]:
+    """The modules of an adapter that is not attached yet."""
+    methods = [(path, module, True) for path, module in planned.methods.items()]
+    return methods + [(path, module, False) for path, module in planned.copies.items()]
+
+
+def tensors_of(parts: list[Part]) -> dict[str, Tensor]:
+    """An adapter's tensors under their names on disk, as its modules show them."""
+    tensors: dict[str, Tensor] = {}
+    for path, module, in_wrapper in parts:
+        state = module.state_dict()
+        tensors.update({k: state[n] for k, n in keys_of(path, module, in_wrapper).items()})
     return tensors
+
+
+def fill(parts: list[Part], tensors: Mapping[str, Tensor]) -> None:
+    """Give the modules of an adapter their tensors: the other direction of `tensors_of`."""
+    for path, module, in_wrapper in parts:
+        names = keys_of(path, module, in_wrapper)
+        module.load_state_dict({name: tensors[key] for key, name in names.items()})
+
+
+def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
+    """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
+    return tensors_of(parts_in(model, adapter_name))
 
 
 def set_peft_model_state_dict(
@@ -64,14 +97,17 @@ def set_peft_model_state_dict(
     """Copy tensors, named as on disk, into an adapter; all must be there, and fit.
 
     Raises:
-        CheckpointError: keys or shapes differ; nothing was copied.
+        CheckpointError: keys, shapes or values do not fit; nothing was copied.
     """
-    own = get_peft_model_state_dict(model, adapter_name)
+    parts = parts_in(model, adapter_name)
+    own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
     shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)
-    with torch.no_grad():
-        for key, tensor in own.items():
-            tensor.copy_(state_dict[key])  # state_dict() shares memory with the parameters
+    try:
+        fill(parts, state_dict)
+    except CheckpointError:  # a module refused a value: put back what the others took
+        fill(parts, own)
+        raise
 
 
 # --- saving --------------------------------------------------------------------------------------
@@ -100,9 +136,10 @@ def save(model: nn.Module, config: PeftConfig, name: str, folder: str | os.PathL
         mine = [s for _, s in slots(model) if isinstance(s, Wrapper) and name in s.adapters]
         values["fan_in_fan_out"] = all(is_conv1d(wrapper.base_layer) for wrapper in mine)
     plain = {key: t.detach().cpu().clone().contiguous() for key, t in tensors.items()}
+    header = {"format": "pt", **{key: str(values.pop(key)) for key in OURS & values.keys()}}
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     place.mkdir(parents=True, exist_ok=True)
-    replace_file(place / WEIGHTS, lambda path: save_file(plain, path, metadata={"format": "pt"}))
+    replace_file(place / WEIGHTS, lambda path: save_file(plain, path, metadata=header))
     replace_file(place / CONFIG, lambda path: Path(path).write_text(text, encoding="utf-8"))
 
 
@@ -126,8 +163,10 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
     try:
         with safe_open(weights, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            config = with_header(config, file.metadata() or {}, weights)
             planned = fit(model, config, name, shapes, folder)
-            for key, tensor in plan_tensors(planned).items():
+            parts, given_tensors = parts_of(planned), {}
+            for key, tensor in tensors_of(parts).items():
                 given = file.get_tensor(key)
                 if given.is_floating_point() != tensor.is_floating_point():
                     raise CheckpointError(
@@ -138,23 +177,13 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
                     raise CheckpointError(
                         f"{weights}: {key!r} holds NaN or infinity; train or download it again"
                     )
-                if not tensor.is_meta:
-                    tensor.copy_(given)
+                given_tensors[key] = given.to("meta") if tensor.is_meta else given
+            fill(parts, given_tensors)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
-
-
-def plan_tensors(planned: Plan) -> dict[str, Tensor]:
-    """A planned adapter's tensors under their names on disk, sharing memory with it."""
-    tensors: dict[str, Tensor] = {}
-    for modules, in_wrapper in ((planned.methods, True), (planned.copies, False)):
-        for path, module in modules.items():
-            state = module.state_dict()
-            tensors.update({k: state[n] for k, n in keys_of(path, module, in_wrapper).items()})
-    return tensors
 
 
 def fit(
@@ -172,7 +201,7 @@ def fit(
             f"the adapter in {folder} does not fit this {type(model).__name__}{made_for(config)}: "
             f"{error}"
         ) from error
-    refuse_misfit(plan_tensors(planned), shapes, f"the adapter in {folder}", config)
+    refuse_misfit(tensors_of(parts_of(planned)), shapes, f"the adapter in {folder}", config)
     return planned
 
 

@@ -156,6 +156,10 @@ class LayerConfig(PeftConfig):
         elif self.target_modules is not None:
             self.target_modules = check_names("target_modules", self.target_modules)
 
+    def in_family(self, kind: str | None) -> LayerConfig:
+        """The config with its family's defaults, by `config.model_type`, for what it leaves out."""
+        return self
+
 
 # --- checks of one option, shared by all configs -------------------------------------------------
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ WEIGHTS = "adapter_model.safetensors"
 # What peft writes beside the options, and options of its own at the value that asks for nothing.
 NOTES = {"peft_type", "peft_version", "auto_mapping", "revision"}
 NEUTRAL: dict[str, Any] = {"qalora_group_size": 16}
+# Options that peft lacks. It warns of a key that it does not know in the config, so these are
+# kept in the header of the weights file, where it does not look.
+OURS = {"fused_qkv"}
 
 
 def replace_file(target: Path, write: Callable[[str], Any]) -> None:
@@ -118,3 +121,13 @@ def load_config(folder: Path) -> LayerConfig:
     if getattr(config, "fan_in_fan_out", None):
         config.fan_in_fan_out = False  # the layer's class decides
     return config  # type: ignore[no-any-return]
+
+
+def with_header(config: LayerConfig, header: Mapping[str, str], weights: Path) -> LayerConfig:
+    """The config with those of its options that stand in the weights file's header."""
+    known = OURS & {f.name for f in fields(config)} & header.keys()
+    options: dict[str, Any] = {key: header[key] for key in known}
+    try:
+        return replace(config, **options)
+    except MinipeftError as error:
+        raise CheckpointError(f"{weights}, in its header: {error}") from error

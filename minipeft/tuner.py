@@ -16,6 +16,7 @@ from . import refuse
 from .config import LayerConfig, PeftConfig
 from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
+from .families import model_type
 from .refuse import slots
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
@@ -67,7 +68,8 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
         path: head.original_module if isinstance(head, SavedModule) else head
         for path, head in heads.items()
     }
-    own = replace(copy.deepcopy(config), target_modules=resolve_default(model, config))
+    own = copy.deepcopy(config.in_family(model_type(model)))
+    own = replace(own, target_modules=resolve_default(model, config))
     if heads:
         own.modules_to_save = config.heads()
     return Plan(name, own, methods, {p: copy.deepcopy(m) for p, m in originals.items()})
