@@ -20,6 +20,9 @@ class Base:
     Attributes:
         layer: the frozen layer.
         in_features, out_features: the widths of its input and output.
+        axis: the axis of its output along which it adds its bias; -1: the last, or the last ones
+            where the bias has several.
+        targeted: False where another option than `target_modules` asks for the layer.
         name: the layer's dotted name in the model, where it was found there.
         model: the model it was found in: its config says how heads lie in a fused projection.
     """
@@ -29,6 +32,8 @@ class Base:
 
     in_features: int
     out_features: int
+    axis: int = -1
+    targeted: bool = True
     name: str = ""
     model: nn.Module | None = None
 
@@ -97,6 +102,23 @@ class Conv1D(Base):
         return weight.T
 
 
+class Biased(Base):
+    """A layer with a bias that is no linear layer: a norm, or a convolution.
+
+    Args:
+        layer: the layer.
+        axis: where it adds its bias.
+    """
+
+    kind = "layer with a bias"
+
+    def __init__(self, layer: Any, axis: int):
+        self.layer: Any = layer
+        self.axis = axis
+        self.out_features = layer.bias.numel()
+        self.in_features = getattr(layer, "in_channels", self.out_features)
+
+
 def is_conv1d(layer: nn.Module) -> bool:
     """Whether `layer` is transformers' Conv1D; false if transformers was never imported."""
     module = sys.modules.get("transformers.pytorch_utils")
@@ -123,6 +145,23 @@ def view(layer: nn.Module) -> Base | None:
     if isinstance(layer, nn.Linear) and stored and layer.weight.is_floating_point():
         return Linear(layer)
     return Base(layer)  # packed, quantized or computed weights: a forward, and no matrix
+
+
+def biased(layer: nn.Module) -> Base | None:
+    """The layer as a `Base`, if it is known to add its parameter "bias" to its output, and where.
+
+    A linear layer and LayerNorm add it along the last axes, BatchNorm and GroupNorm along axis 1,
+    a convolution in n dimensions along the axis before its n last ones.
+    """
+    if layer._parameters.get("bias") is None:
+        return None
+    if isinstance(layer, nn.LayerNorm):
+        return Biased(layer, -1)
+    if isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+        return Biased(layer, 1)
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        return Biased(layer, -1 - len(layer.kernel_size))
+    return view(layer)
 
 
 def is_linear(layer: nn.Module) -> bool:

@@ -26,11 +26,14 @@ class Method(nn.Module, Generic[C]):
 
     A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. Without
     them it is the identity. `fold` is for methods that can be merged; `view` and `select` are for
-    methods that stand beside other layers than linear ones, or that choose them by another rule.
+    methods that stand beside other layers than linear ones, or that choose them by another rule;
+    `companions` for those that some option puts beside further layers.
     """
 
     # Whether `before` changes the input: then W takes it last when several adapters are merged.
     changes_input = False
+    # Whether `fold` changes W; one that changes b only can be merged into any layer with a bias.
+    changes_matrix = True
 
     @classmethod
     def view(cls, layer: nn.Module) -> bases.Base | None:
@@ -43,7 +46,21 @@ class Method(nn.Module, Generic[C]):
         return None
 
     @classmethod
-    def for_layer(cls, base: bases.Base, config: C) -> Method[C]:
+    def companions(
+        cls, layers: dict[str, nn.Module], found: dict[str, bases.Base], config: C, *, every: bool
+    ) -> dict[str, bases.Base]:
+        """Layers beside those `found` that an option other than target_modules asks for.
+
+        Args:
+            layers: the model's modules, by dotted name.
+            found: those that `config` means so far.
+            config: the config.
+            every: demand that the option means something in this model.
+        """
+        return {}
+
+    @classmethod
+    def for_layer(cls, base: bases.Base, config: C) -> Method[Any]:
         """The method's module for one layer, on the layer's device."""
         raise NotImplementedError(f"{cls.__name__} must say how it is built: for_layer")
 
@@ -166,48 +183,62 @@ class Wrapper(Slot):
         """W, b <- fold(W, b) for each name in turn, in at least float32, rounded once at the end.
 
         Raises:
-            StateError: the layer has no matrix to merge into, or the result is not finite.
+            StateError: the layer has no matrix to merge into, or no bias where the result needs
+                one, or the result is not finite.
         """
         here = [name for name in names if name in self.adapters]
         if not here:
             return
-        base = bases.view(self.base_layer)
-        if base is None or not base.mergeable:
+        # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
+        order = sorted(here, key=lambda name: bool(self.adapters[name].changes_input))
+        methods: list[Any] = [self.adapters[name] for name in order]
+        base, into_matrix = self._base(), any(method.changes_matrix for method in methods)
+        if base is None or (into_matrix and not base.mergeable):
             raise StateError(
                 f"{type(self.base_layer).__name__} cannot take a merge: its weight is not a plain "
                 f"matrix; keep the adapter beside it"
             )
-        weight, bias = base.matrix(), base.bias
-        folded, folded_bias = weight.to(base.adapter_dtype), bias
-        if bias is not None:
-            folded_bias = bias.to(base.adapter_dtype)
-        # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
-        for name in sorted(here, key=lambda name: bool(self.adapters[name].changes_input)):
-            folded, folded_bias = self.adapters[name].fold(folded, folded_bias)  # type: ignore[operator]
-        folded = folded.to(weight.dtype)
-        new = [folded] if folded_bias is None else [folded, folded_bias.to(weight.dtype)]
-        if not folded.is_meta and not all(tensor.isfinite().all() for tensor in new):
+        weight = base.matrix() if into_matrix else torch.empty(0)  # (0,): nobody asks for W
+        bias = base.bias
+        folded = weight.to(base.adapter_dtype)
+        folded_bias = None if bias is None else bias.to(base.adapter_dtype)
+        for method in methods:
+            folded, folded_bias = method.fold(folded, folded_bias)
+        if (bias is None) != (folded_bias is None):
+            raise StateError(
+                f"merging {listed(here)} would {'add' if bias is None else 'drop'} a bias, and a "
+                f"{type(self.base_layer).__name__} cannot change whether it has one; keep the "
+                f"adapter beside it"
+            )
+        new = [folded.to(weight.dtype)]
+        if bias is not None and folded_bias is not None:
+            new.append(folded_bias.to(bias.dtype))
+        if not all(tensor.is_meta or tensor.isfinite().all() for tensor in new):
             raise StateError(
                 f"merging {listed(here)} gives weights that are not finite; "
                 f"look for NaN or very large numbers in the adapter"
             )
-        self.original_weight = weight.clone()
-        weight.copy_(folded)
-        if bias is not None and folded_bias is not None:
+        if into_matrix:
+            self.original_weight = weight.clone()
+            weight.copy_(new[0])
+        if bias is not None:
             self.original_bias = bias.clone()
-            bias.copy_(folded_bias)
+            bias.copy_(new[1])
         self.merged = tuple(here)
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Put back the weights kept by `merge`: bit for bit what was there."""
-        base = bases.view(self.base_layer)
+        base = self._base()
         if base is not None and self.original_weight is not None:
             base.matrix().copy_(self.original_weight)
-            if base.bias is not None and self.original_bias is not None:
-                base.bias.copy_(self.original_bias)
+        if base is not None and base.bias is not None and self.original_bias is not None:
+            base.bias.copy_(self.original_bias)
         self.original_weight = self.original_bias = None
         self.merged = ()
+
+    def _base(self) -> bases.Base | None:
+        return bases.view(self.base_layer) or bases.biased(self.base_layer)
 
     def released(self) -> nn.Module:
         """The base layer."""
