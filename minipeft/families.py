@@ -64,6 +64,17 @@ IA3_FEEDFORWARD: dict[str, tuple[str, ...]] = {
 }
 IA3_TARGETS = {kind: (*names, *IA3_FEEDFORWARD[kind]) for kind, names in IA3_OUTPUT.items()}
 
+# BitFit's small variant: the query projection and the layer from d to 4d, where they have biases.
+_Q_UP = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), ("q_proj", "up_proj"))
+_BERT_Q_UP = ("query", "intermediate.dense")
+SMALL_BIASES: dict[str, tuple[str, ...]] = {
+    **_Q_UP,
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), _BERT_Q_UP),
+    **dict.fromkeys(("bloom", "gpt_neox"), ("query_key_value", "dense_h_to_4h")),
+    **dict.fromkeys(("opt", "bart", "phi", "vit"), ("q_proj", "fc1")),
+    "gpt2": ("attn.c_attn", "q_attn", "c_fc"),  # crossattention.c_attn is K and V
+}
+
 # The layers whose output is added to the residual stream, as ends of their dotted names (regular
 # expressions: "output.dense" alone would also mean BERT's attention.output.dense).
 _LLAMA_LIKE = {"attention": r"self_attn\.o_proj", "mlp": r"mlp\.down_proj"}

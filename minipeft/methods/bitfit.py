@@ -1,0 +1,244 @@
+"""BitFit: train the biases and nothing else; every W stays as it was.
+
+    y = W x + b + δb,   δb (out,), zero at the start
+
+Ben Zaken, Goldberg, Ravfogel, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based
+Masked Language-models" (arXiv 2106.10199). Lecture note: 001_6dba3b3b8af31941.txt, lines 20-36;
+there a parameter counts as a bias if "bias" is in its name, which trains nothing in Llama and, in
+T5, the tables of `relative_attention_bias`, which are no biases of a layer.
+
+The paper trains b in place. Here δb stands beside the frozen b: the gradients are the same, the
+base model can always be had back, and the file holds δb alone, a few kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import bases
+from ..config import LayerConfig, PeftType, check_choice
+from ..core import Method
+from ..errors import TargetError, did_you_mean, listed
+from ..families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
+from ..saved import SavedModule
+from ..targets import ALL_LINEAR, find_heads, matches, output_layers
+
+
+def along(axis: int, bias: Tensor, y: Tensor) -> Tensor:
+    """`bias` (n,) shaped so that it is added to y along `axis`; -1: the last axes, as it is."""
+    if axis == -1:
+        return bias
+    shape = [1] * y.dim()
+    shape[axis] = -1
+    return bias.view(shape)  # such as (n, 1, 1) beside an image (batch, n, height, width)
+
+
+class BitFit(Method["BitFitConfig"]):
+    """y = base_output + δb.
+
+    Args:
+        shape: of the bias: out, the width of the frozen layer's output.
+        axis: the axis of base_output along which the bias is added; -1: the last.
+        rows: train δb in these rows only, (n,) and int64; the other rows stay zero.
+        dtype, device: of δb.
+
+    Attributes:
+        delta_bias: δb, (out,), or (n,) with `rows`.
+    """
+
+    rows: Tensor | None
+    changes_matrix = False
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        *,
+        axis: int = -1,
+        rows: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        self.shape = (shape,) if isinstance(shape, int) else shape
+        self.axis = axis
+        start = torch.zeros(self.shape if rows is None else rows.shape, dtype=dtype, device=device)
+        self.delta_bias = nn.Parameter(start)
+        self.register_buffer("rows", rows, persistent=False)
+
+    def delta(self) -> Tensor:
+        """δb in the shape of the bias."""
+        if self.rows is None:
+            return self.delta_bias
+        return self.delta_bias.new_zeros(self.shape).index_copy(0, self.rows, self.delta_bias)
+
+    def forward(self, base_output: Tensor) -> Tensor:
+        """base_output (..., out) -> base_output + δb, in base_output's dtype."""
+        return (base_output + along(self.axis, self.delta(), base_output)).to(base_output.dtype)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum; the input plays no part."""
+        h: Tensor = self(y)
+        return h
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """W, b (out,) -> W, b + δb: one bias that does what both do."""
+        return weight, self.delta() if bias is None else bias + self.delta()
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"{tuple(self.shape)}" + ("" if self.rows is None else f", rows={len(self.rows)}")
+
+    @classmethod
+    def view(cls, layer: nn.Module) -> bases.Base | None:
+        """Any layer known to add a bias to its output."""
+        return bases.biased(layer)
+
+    @classmethod
+    def select(
+        cls, layers: dict[str, nn.Module], config: BitFitConfig, model: nn.Module
+    ) -> list[str]:
+        """All layers with a bias, or those of them that `config` names."""
+        names = with_biases(model, layers, config, named=True)
+        target = config.target_modules
+        entries = [] if target is None or isinstance(target, str) else list(target)
+        lost = [entry for entry in entries if not any(matches([entry], name) for name in names)]
+        if not any(bases.biased(layer) for layer in layers.values()):
+            raise TargetError(
+                f"{type(model).__name__} has no biases, so BitFit has nothing to train; take a "
+                f"method that stands beside its weight matrices: LoRA (LoraConfig), IA³ (IA3Config)"
+            )
+        if lost or not names:
+            ends = dict.fromkeys(n.rsplit(".", 1)[-1] for n, m in layers.items() if bases.biased(m))
+            hints = "".join(did_you_mean(entry, ends) for entry in lost)
+            raise TargetError(
+                f"target_modules={lost or target!r} matches no layer with a bias{hints or ';'} "
+                f"the layers with one end in {listed(ends, 40)}"
+            )
+        return names if config.biases == "all" else small(model, names)
+
+    @classmethod
+    def for_layer(cls, base: bases.Base, config: BitFitConfig) -> BitFit:
+        """δb = 0 beside `base`, on its device, in at least float32."""
+        assert base.bias is not None  # `view` lets no other layer through
+        rows = rows_of(base, config)
+        return cls(
+            tuple(base.bias.shape),
+            axis=base.axis,
+            rows=None if rows is None else rows.to(base.device),
+            dtype=base.adapter_dtype,
+            device=base.device,
+        )
+
+    @classmethod
+    def count(cls, base: bases.Base, config: BitFitConfig) -> int:
+        """The width of the bias; a third of it where only Q's rows of a fused one are trained."""
+        rows = rows_of(base, config)
+        return base.out_features if rows is None else len(rows)
+
+
+@dataclass
+class BitFitConfig(LayerConfig):
+    """Which biases are trained. peft has no such type: it cannot read the files.
+
+    Args:
+        biases: "all", or "small", the paper's small variant: those of the query projection (where
+            it is fused with K and V, Q's rows only) and of the feed-forward's layer from d to 4d.
+        target_modules: of these, only the ones in the layers it names; None for all.
+    """
+
+    peft_type: ClassVar[str] = PeftType.BITFIT
+    also_called: ClassVar[dict[str, str]] = {"bias": "biases"}
+
+    biases: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "biases", ("all", "small"))
+
+
+# --- which biases there are ----------------------------------------------------------------------
+
+
+def with_biases(
+    model: nn.Module, layers: dict[str, nn.Module], config: LayerConfig, *, named: bool
+) -> list[str]:
+    """The layers that add a bias to their output, by dotted name, but for those inside heads.
+
+    Args:
+        model: the model.
+        layers: its modules, by dotted name.
+        config: its heads, which are trained whole, are left out.
+        named: only the layers that `config.target_modules` names, if it names any.
+
+    Raises:
+        TargetError: a bias that could not be trained beside its layer.
+    """
+    heads = find_heads(model, config)
+    target = config.target_modules if named else None
+    if isinstance(target, str) and target.lower() == ALL_LINEAR:
+        skip = output_layers(model, config.task_type)
+        target = [n for n, m in layers.items() if bases.is_linear(m) and n not in skip]
+    mine = {} if target is not None else {"": model}  # the model's own: nothing can stand beside it
+    for name, layer in layers.items():
+        outside = not any(name == head or name.startswith(f"{head}.") for head in heads)
+        if outside and (target is None or matches(target, name)):
+            mine[name] = layer
+    users: dict[int, list[str]] = {}  # one bias may stand in several modules
+    for name, layer in mine.items():
+        if name and bases.biased(layer) is not None:
+            users.setdefault(id(layer._parameters["bias"]), []).append(name)
+    for names in users.values():
+        if len(names) > 1:
+            raise TargetError(
+                f"{listed(names)} share one bias, and what is trained beside each would count for "
+                f"all of them; name one of them in target_modules"
+            )
+    for name, layer in mine.items():
+        refuse_unknown(name, layer, users)
+    return [name for names in users.values() for name in names]
+
+
+def refuse_unknown(name: str, layer: nn.Module, known: Container[int]) -> None:
+    """Raise TargetError for a parameter that is called a bias and that nobody is known to add."""
+    own = layer.original_module if isinstance(layer, SavedModule) else layer
+    for key, bias in own.named_parameters(recurse=own is not layer):
+        last = key.rsplit(".", 1)[-1]
+        if id(bias) in known or not (last.endswith("bias") or last.startswith("bias_")):
+            continue
+        if own is not layer:
+            why = "another adapter trains that module whole (modules_to_save)"
+        elif isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+            why = "nn.MultiheadAttention reads it without calling the layer"
+        else:
+            why = f"it is not known where {type(layer).__name__} adds it"
+        path = f"{name}.{key}" if name else key
+        raise TargetError(
+            f"the bias {path!r} cannot be trained beside its layer: {why}; name in target_modules "
+            f"the layers whose biases you want"
+        )
+
+
+def small(model: nn.Module, names: list[str]) -> list[str]:
+    """Those of `names` that compute queries, or go from d to 4d."""
+    kind = model_type(model)
+    if kind not in SMALL_BIASES:
+        what = f"model type {kind!r}" if kind else f"{type(model).__name__}, a plain nn.Module"
+        raise TargetError(
+            f"biases='small' is not known for {what} (it is for {', '.join(sorted(SMALL_BIASES))});"
+            f" name the layers in target_modules, with biases='all'"
+        )
+    return [name for name in names if matches(SMALL_BIASES[kind], name)]
+
+
+def rows_of(base: bases.Base, config: BitFitConfig) -> Tensor | None:
+    """Q's rows where a fused projection has them, and `config` means no others; else None."""
+    fused = FUSED_NAME.get(str(model_type(base.model)))
+    if config.biases == "all" or base.name.rsplit(".", 1)[-1] != fused:
+        return None
+    rows = qkv_rows(base.model, base.out_features)
+    return None if rows is None else rows["q"]
