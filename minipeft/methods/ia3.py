@@ -1,0 +1,253 @@
+"""IA³: scale what flows through a layer, entry by entry, by a learned vector that starts at one.
+
+    attention     softmax(Q (l_k ⊙ K)ᵀ / √d_k) (l_v ⊙ V)
+    feed-forward  (l_ff ⊙ γ(W₁ x)) W₂
+
+Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
+Learning" (arXiv 2205.05638), section 3.3. Lecture note: 001_6dba3b3b8af31941.txt, lines 141-154,
+where "Q, K" should read K and V. Where one layer computes Q, K and V together, as in GPT-2 and
+Bloom, Hugging Face peft scales Q too; `fused_qkv="kv"` is the paper's reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from .. import bases
+from ..config import LayerConfig, PeftType, check_bool, check_choice, check_names, check_pattern
+from ..core import Method
+from ..errors import CheckpointError, TargetError
+from ..families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
+from ..targets import ALL_LINEAR, matches, refuse_unmatched, resolve_default
+
+
+class IA3(Method["IA3Config"]):
+    """l ⊙ y on a layer's output; with feedforward=True, l ⊙ x on its input.
+
+    Args:
+        features: the width of what is scaled.
+        feedforward: scale the input of the layer instead of its output.
+        init_ia3_weights: l = 1, so that nothing changes at the start; False: l normal, for tests.
+
+    Attributes:
+        ia3_l: l, shape (features, 1), or (1, features) on the feed-forward: as peft stores it,
+            so that l ⊙ W scales the rows or the columns of W (out, in).
+    """
+
+    def __init__(self, features: int, feedforward: bool = False, init_ia3_weights: bool = True):
+        super().__init__()
+        self.changes_input = feedforward
+        shape = (1, features) if feedforward else (features, 1)
+        self.ia3_l = nn.Parameter(torch.ones(shape) if init_ia3_weights else torch.randn(shape))
+
+    def vector(self) -> Tensor:
+        """l for all entries of what is scaled, in the shape of `ia3_l`."""
+        return self.ia3_l
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., features) -> l ⊙ x, multiplied in l's dtype and rounded once to x's."""
+        return (x * self.vector().flatten()).to(x.dtype)
+
+    def before(self, x: Tensor) -> Tensor:
+        """L ⊙ x on the feed-forward."""
+        return cast(Tensor, self(x)) if self.changes_input else x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """L ⊙ y, but on the feed-forward."""
+        return y if self.changes_input else cast(Tensor, self(y))
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Rows: l ⊙ (W x + b) = (l ⊙ W) x + l ⊙ b. Columns: W (l ⊙ x) + b = (W ⊙ lᵀ) x + b."""
+        whole = self.vector()
+        kept = bias is None or self.changes_input
+        return whole * weight, bias if kept else whole.flatten() * cast(Tensor, bias)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"features={self.vector().numel()}, feedforward={self.changes_input}"
+
+    @classmethod
+    def select(
+        cls, layers: dict[str, nn.Module], config: IA3Config, model: nn.Module
+    ) -> list[str] | None:
+        """By the rule of target_modules, joined with feedforward_modules.
+
+        Raises:
+            TargetError: `feedforward_modules` or `fused_qkv` would do nothing.
+        """
+        kind, given = str(model_type(model)), config.feedforward_modules
+        target = resolve_default(model, config)
+        joins = config.target_modules is None and isinstance(given, list)
+        if joins:  # two lists given are joined in the config already
+            target = list(dict.fromkeys([*target, *given]))  # type: ignore[misc]
+            refuse_unmatched(target, list(layers), [], True)
+        every = isinstance(target, str) and target.lower() == ALL_LINEAR
+        hits = [
+            n for n, m in layers.items() if (every and bases.is_linear(m)) or matches(target, n)
+        ]
+        scaled = config.in_family(kind).feedforward_modules or []
+        fused = [n for n in hits if is_fused(model, n) and not matches(scaled, n)]
+        if config.fused_qkv == "kv" and not fused:
+            raise TargetError(
+                f"fused_qkv='kv' needs a layer that computes Q, K and V together ({FUSED_NAME} by "
+                f"model type); target_modules={target!r} chooses none in this "
+                f"{type(model).__name__} ({kind!r}); leave fused_qkv out"
+            )
+        # peft writes its family's entries into every file, also where a pattern chooses none of
+        # them: they are nobody's wish.
+        own = isinstance(given, list) and {*given} <= {*IA3_FEEDFORWARD.get(kind, ())}
+        if hits and not own and (isinstance(target, str) or isinstance(given, str)):
+            for part in [given] if isinstance(given, str) else [[entry] for entry in given or ()]:
+                if not any(matches(part, n) for n in hits):
+                    raise TargetError(
+                        f"feedforward_modules={part!r} matches none of the layers that "
+                        f"target_modules={target!r} chooses; a pattern chooses alone, so let it "
+                        f"match them too, or give two lists, which are joined"
+                    )
+        return hits if joins else None
+
+    @classmethod
+    def width(cls, base: bases.Base, config: IA3Config) -> tuple[int, bool, Tensor | None]:
+        """The width of what is scaled, whether it is the input, and K's and V's rows if only they.
+
+        Raises:
+            TargetError: `fan_in_fan_out` is true of a layer that stores (out, in).
+        """
+        if config.fan_in_fan_out and not isinstance(base, bases.Conv1D):
+            raise TargetError(
+                f"fan_in_fan_out=True says that weights are stored (in, out), but "
+                f"{base.kind} stores (out, in); leave fan_in_fan_out out, the layer's class decides"
+            )
+        kind = model_type(base.model)
+        if matches(config.in_family(kind).feedforward_modules or [], base.name):
+            return base.in_features, True, None
+        rows = None
+        if config.fused_qkv == "kv" and is_fused(base.model, base.name):
+            model: Any = base.model
+            # GPT-2's cross-attention has a c_attn of K and V alone, (2d,): all of it counts.
+            if base.out_features == 3 * model.config.hidden_size:
+                parts = qkv_rows(model, base.out_features) or {}
+                rows = torch.cat([parts["k"], parts["v"]]).sort().values  # (2d,)
+        return base.out_features, False, rows
+
+    @classmethod
+    def for_layer(cls, base: bases.Base, config: IA3Config) -> IA3:
+        """IA³ beside `base`, on its device, in at least float32."""
+        features, feedforward, rows = cls.width(base, config)
+        start = config.init_ia3_weights
+        made = (
+            IA3(features, feedforward, start) if rows is None else FusedIA3(features, rows, start)
+        )
+        return made.to(base.device, base.adapter_dtype)
+
+    @classmethod
+    def count(cls, base: bases.Base, config: IA3Config) -> int:
+        """Out; in on the feed-forward; 2d of 3d where only K and V of a fused layer are scaled."""
+        features, _, rows = cls.width(base, config)
+        return features if rows is None else len(rows)
+
+
+def is_fused(model: nn.Module | None, name: str) -> bool:
+    """Whether the layer called `name` computes Q, K and V together, in a layout that we know."""
+    return name.rsplit(".", 1)[-1] == FUSED_NAME.get(str(model_type(model)))
+
+
+class FusedIA3(IA3):
+    """l ⊙ y beside a layer that computes Q, K and V together: l is one on Q's rows, for good.
+
+    On disk l is whole, (features, 1), so that Hugging Face peft reads it.
+
+    Args:
+        features: the layer's width, 3d.
+        rows: which of them are K's and V's, (2d,), int64, in ascending order.
+        init_ia3_weights: as in `IA3`.
+
+    Attributes:
+        ia3_l: l on those rows, (2d, 1).
+    """
+
+    rows: Tensor
+
+    def __init__(self, features: int, rows: Tensor, init_ia3_weights: bool = True):
+        super().__init__(len(rows), init_ia3_weights=init_ia3_weights)
+        self.features = features
+        self.register_buffer("rows", rows, persistent=False)
+
+    def vector(self) -> Tensor:
+        """L with the ones on Q's rows, (3d, 1)."""
+        return self.ia3_l.new_ones(self.features, 1).index_copy(0, self.rows, self.ia3_l)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        whole = self.vector()
+        destination[f"{prefix}ia3_l"] = whole if keep_vars else whole.detach()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        whole = state_dict.get(f"{prefix}ia3_l")
+        if whole is not None and whole.shape == (self.features, 1):
+            others = whole.cpu().index_fill(0, self.rows.cpu(), 1.0)  # Q's rows as given
+            if not whole.is_meta and not bool((others == 1).all()):
+                raise CheckpointError(
+                    "this IA³ also scales Q's rows, which fused_qkv='kv' keeps at one; "
+                    "load it with fused_qkv='qkv'"
+                )
+            state_dict = {f"{prefix}ia3_l": whole[self.rows]}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+@dataclass
+class IA3Config(LayerConfig):
+    """What an IA³ is: peft's names, defaults and meanings, and `fused_qkv`.
+
+    Args:
+        target_modules: which layers are scaled.
+        feedforward_modules: which of them on the input; names or a pattern, as target_modules;
+            [] for none; None for the architecture's default. Two lists are joined: what is named
+            here is scaled even if it is not among the targets. A pattern chooses alone.
+        init_ia3_weights: start with l = 1; False starts at random, for tests.
+        fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
+        fused_qkv: beside a layer that computes Q, K and V together, "qkv" scales all three, as
+            peft does; "kv" keys and values only, as the paper does.
+    """
+
+    peft_type: ClassVar[str] = PeftType.IA3
+    not_yet: ClassVar[tuple[str, ...]] = ("exclude_modules",)
+    also_called: ClassVar[dict[str, str]] = {"init_weights": "init_ia3_weights"}
+    default_targets: ClassVar[dict[str, tuple[str, ...]]] = IA3_TARGETS
+
+    feedforward_modules: str | Collection[str] | None = None
+    init_ia3_weights: bool = True
+    fan_in_fan_out: bool = False
+    fused_qkv: str = "qkv"
+    exclude_modules: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.feedforward_modules, str):
+            check_pattern("feedforward_modules", self.feedforward_modules)
+        elif self.feedforward_modules is not None:
+            none = self.feedforward_modules in ([], (), set())
+            names = [] if none else check_names("feedforward_modules", self.feedforward_modules)
+            self.feedforward_modules = names
+            if self.target_modules is not None and not isinstance(self.target_modules, str):
+                # peft demands that the one holds the other, string by string
+                self.target_modules = list(dict.fromkeys([*self.target_modules, *names]))
+        for name in ("init_ia3_weights", "fan_in_fan_out"):
+            check_bool(self, name)
+        check_choice(self, "fused_qkv", ("qkv", "kv"))
+
+    def in_family(self, kind: str | None) -> IA3Config:
+        """The config with `feedforward_modules` filled in: the default's entries among targets."""
+        if self.feedforward_modules is not None:
+            return self
+        default, target = IA3_FEEDFORWARD.get(str(kind), ()), self.target_modules
+        if target is None or isinstance(target, str):
+            return replace(self, feedforward_modules=list(default))
+        # Of two names one of which ends in the other, the longer means fewer layers.
+        found = [n for n in target for d in default if n == d or n.endswith(f".{d}")]
+        found += [d for n in target for d in default if d.endswith(f".{n}")]
+        return replace(self, feedforward_modules=list(dict.fromkeys(found)))
