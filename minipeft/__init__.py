@@ -11,17 +11,21 @@ from .config import PeftConfig, PeftType, TaskType
 from .core import Method, register
 from .errors import MinipeftError, MinipeftWarning
 from .methods.ia3 import IA3, IA3Config
+from .methods.bitfit import BitFit, BitFitConfig
 from .methods.lora import LoraConfig, LoRALayer, LoRALinear
 from .model import PeftModel, get_peft_model
 from .tuner import LoraModel
 
 # One line makes a method known.
+register(BitFitConfig, BitFit)
 register(LoraConfig, LoRALayer)
 register(IA3Config, IA3)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BitFit",
+    "BitFitConfig",
     "IA3",
     "IA3Config",
     "LoRALayer",

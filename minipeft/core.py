@@ -47,12 +47,19 @@ class Method(nn.Module, Generic[C]):
 
     @classmethod
     def companions(
-        cls, layers: dict[str, nn.Module], found: dict[str, bases.Base], config: C, *, every: bool
+        cls,
+        model: nn.Module,
+        layers: dict[str, nn.Module],
+        found: dict[str, bases.Base],
+        config: C,
+        *,
+        every: bool,
     ) -> dict[str, bases.Base]:
         """Layers beside those `found` that an option other than target_modules asks for.
 
         Args:
-            layers: the model's modules, by dotted name.
+            model: the model.
+            layers: its modules, by dotted name.
             found: those that `config` means so far.
             config: the config.
             every: demand that the option means something in this model.

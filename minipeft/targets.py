@@ -79,7 +79,8 @@ def find_targets(
     method = method_of(config)
     layers = {name: module for name, module in named_layers(model) if name}  # not the model itself
     saved = find_heads(model, config)
-    chosen = method.select({n: original(m) for n, m in layers.items()}, config, model)
+    originals = {name: original(layer) for name, layer in layers.items()}
+    chosen = method.select(originals, config, model)
     target = resolve_default(model, config) if chosen is None else chosen
     if chosen is not None:
         hits = chosen
@@ -101,8 +102,10 @@ def find_targets(
         base = method.view(original(layers[name]))
         if base is None:
             raise TargetError(unsupported(name, original(layers[name]), target))
-        base.name, base.model = name, model
         found[name] = base
+    found |= method.companions(model, originals, found, config, every=every)
+    for name, base in found.items():
+        base.name, base.model = name, model
     return found
 
 

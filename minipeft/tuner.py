@@ -69,7 +69,8 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
         for path, head in heads.items()
     }
     own = copy.deepcopy(config.in_family(model_type(model)))
-    own = replace(own, target_modules=resolve_default(model, config))
+    if own.default_targets:  # a method without such a table finds its layers by another rule
+        own = replace(own, target_modules=resolve_default(model, config))
     if heads:
         own.modules_to_save = config.heads()
     return Plan(name, own, methods, {p: copy.deepcopy(m) for p, m in originals.items()})
