@@ -58,10 +58,8 @@ class Method(nn.Module, Generic[C]):
         """Layers beside those `found` that an option other than target_modules asks for.
 
         Args:
-            model: the model.
-            layers: its modules, by dotted name.
+            model, layers: the model, and its modules by dotted name.
             found: those that `config` means so far.
-            config: the config.
             every: demand that the option means something in this model.
         """
         return {}
