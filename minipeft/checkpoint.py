@@ -1,27 +1,26 @@
-"""An adapter on disk, in Hugging Face peft's format: the only room that knows its key names.
+"""An adapter on disk, in Hugging Face peft's format: two files in a folder.
 
 adapter_config.json         the config, one JSON object
-adapter_model.safetensors   base_model.model.<path>.lora_A.weight   (r, in)
-base_model.model.<path>.lora_B.weight   (out, r)
-base_model.model.<head>.weight          a module trained whole
+adapter_model.safetensors   the tensors, named as `state.py` says
+prompt_encoder.safetensors  on request: the network of a P-tuning or a projected prefix, to resume
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
-from .errors import AdapterNameError, CheckpointError, TargetError, listed
+from .errors import CheckpointError, TargetError
 from .files import (
     CONFIG,
     OURS,
@@ -33,87 +32,31 @@ from .files import (
     with_header,
 )
 from .refuse import slots
-from .tuner import LayerModel, Plan, plan
+from .state import (
+    PROMPT,
+    fill,
+    get_peft_model_state_dict,
+    made_for,
+    parts_in,
+    parts_of,
+    refuse_misfit,
+    tensors_of,
+)
+from .tuner import Plan, plan
+from .virtual import PromptMethod
 
-PREFIX = "base_model.model."
-# Our parameter's name -> its name on disk, where they differ.
-ON_DISK = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
-
-
-def keys_of(path: str, adapter: nn.Module, in_wrapper: bool) -> dict[str, str]:
-    """{name on disk: name in the module} for the module of one layer."""
-    return {
-        f"{PREFIX}{path}.{ON_DISK.get(name, name) if in_wrapper else name}": name
-        for name in adapter.state_dict()
-    }
-
-
-# One module of an adapter: its layer's dotted name, the module, and whether a wrapper holds it.
-Part = tuple[str, nn.Module, bool]
-
-
-def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
-    """The modules of one adapter in a model."""
-    root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    root = root.model if isinstance(root, LayerModel) else root
-    there = [(path, slot) for path, slot in slots(root) if adapter_name in slot.adapters]
-    if not there:
-        raise AdapterNameError(
-            f"there is no adapter {adapter_name!r} in this {type(root).__name__}"
-        )
-    return [(path, slot.adapters[adapter_name], isinstance(slot, Wrapper)) for path, slot in there]
-
-
-def parts_of(planned: Plan) -> list[Part]:
-    """The modules of an adapter that is not attached yet."""
-    methods = [(path, module, True) for path, module in planned.methods.items()]
-    return methods + [(path, module, False) for path, module in planned.copies.items()]
-
-
-def tensors_of(parts: list[Part]) -> dict[str, Tensor]:
-    """An adapter's tensors under their names on disk, as its modules show them."""
-    tensors: dict[str, Tensor] = {}
-    for path, module, in_wrapper in parts:
-        state = module.state_dict()
-        tensors.update({k: state[n] for k, n in keys_of(path, module, in_wrapper).items()})
-    return tensors
-
-
-def fill(parts: list[Part], tensors: Mapping[str, Tensor]) -> None:
-    """Give the modules of an adapter their tensors: the other direction of `tensors_of`."""
-    for path, module, in_wrapper in parts:
-        names = keys_of(path, module, in_wrapper)
-        module.load_state_dict({name: tensors[key] for key, name in names.items()})
-
-
-def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
-    """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
-    return tensors_of(parts_in(model, adapter_name))
-
-
-def set_peft_model_state_dict(
-    model: nn.Module, state_dict: Mapping[str, Tensor], adapter_name: str = "default"
-) -> None:
-    """Copy tensors, named as on disk, into an adapter; all must be there, and fit.
-
-    Raises:
-        CheckpointError: keys, shapes or values do not fit; nothing was copied.
-    """
-    parts = parts_in(model, adapter_name)
-    own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
-    shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
-    refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)
-    try:
-        fill(parts, state_dict)
-    except CheckpointError:  # a module refused a value: put back what the others took
-        fill(parts, own)
-        raise
-
+ENCODER = "prompt_encoder.safetensors"
 
 # --- saving --------------------------------------------------------------------------------------
 
 
-def save(model: nn.Module, config: PeftConfig, name: str, folder: str | os.PathLike[str]) -> None:
+def save(
+    model: nn.Module,
+    config: PeftConfig,
+    name: str,
+    folder: str | os.PathLike[str],
+    save_encoder: bool = False,
+) -> None:
     """Write one adapter's two files, each whole or not at all.
 
     Args:
@@ -121,6 +64,7 @@ def save(model: nn.Module, config: PeftConfig, name: str, folder: str | os.PathL
         config: the adapter's config.
         name: the adapter's name.
         folder: where to; made if it is not there.
+        save_encoder: write the network that computes the virtual tokens as well.
 
     Raises:
         CheckpointError: the folder is a file, or the adapter has no data (it is on "meta").
@@ -138,9 +82,25 @@ def save(model: nn.Module, config: PeftConfig, name: str, folder: str | os.PathL
     plain = {key: t.detach().cpu().clone().contiguous() for key, t in tensors.items()}
     header = {"format": "pt", **{key: str(values.pop(key)) for key in OURS & values.keys()}}
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    encoder = find_encoder(model, name) if save_encoder else None
     place.mkdir(parents=True, exist_ok=True)
+    (place / ENCODER).unlink(missing_ok=True)  # an older one would not belong to the new tokens
+    if encoder is not None:
+        own = {key: t.detach().cpu().contiguous() for key, t in encoder.state_dict().items()}
+        replace_file(place / ENCODER, lambda path: save_file(own, path))
     replace_file(place / WEIGHTS, lambda path: save_file(plain, path, metadata=header))
     replace_file(place / CONFIG, lambda path: Path(path).write_text(text, encoding="utf-8"))
+
+
+def find_encoder(model: nn.Module, name: str) -> PromptMethod[Any]:
+    """The module that computes an adapter's virtual tokens; CheckpointError if there is none."""
+    for _, module, _ in parts_in(model, name):
+        if isinstance(module, PromptMethod) and not module.is_stored():
+            return module
+    raise CheckpointError(
+        f"save_encoder=True, but adapter {name!r} has no network that computes virtual tokens; "
+        f"leave save_encoder out: the two files hold all there is"
+    )
 
 
 # --- loading -------------------------------------------------------------------------------------
@@ -178,12 +138,40 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
                         f"{weights}: {key!r} holds NaN or infinity; train or download it again"
                     )
                 given_tensors[key] = given.to("meta") if tensor.is_meta else given
+            if planned.prompt is not None and not planned.prompt.is_stored():
+                load_encoder(planned.prompt, folder, given_tensors[PROMPT])
+                parts = [part for part in parts if part[1] is not planned.prompt]
             fill(parts, given_tensors)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
+
+
+def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:
+    """Fill the network that computed these virtual tokens, to train it on.
+
+    Raises:
+        CheckpointError: it was not saved, or it computes others.
+    """
+    file = folder / ENCODER
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder} has the virtual tokens and not the network that computes them, so it cannot "
+            f"be trained on; save with save_pretrained(folder, save_encoder=True), or load with "
+            f"is_trainable=False"
+        )
+    try:
+        encoder.load_state_dict(load_file(file))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{file} does not fit the config beside it: {error}") from error
+    training = encoder.training
+    computed = encoder.eval().virtual_tokens().detach().cpu()  # without dropout
+    encoder.train(training)
+    # The same network gives the same numbers up to the order of sums, which a device may choose.
+    if not torch.allclose(computed, tokens.to(computed.dtype), rtol=1e-3, atol=1e-4):
+        raise CheckpointError(f"{file} computes other virtual tokens than {folder / WEIGHTS} holds")
 
 
 def fit(
@@ -203,29 +191,3 @@ def fit(
         ) from error
     refuse_misfit(tensors_of(parts_of(planned)), shapes, f"the adapter in {folder}", config)
     return planned
-
-
-def refuse_misfit(
-    own: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...]], what: str, config: Any
-) -> None:
-    """Raise CheckpointError unless both have the same keys and shapes."""
-    said = []
-    if lost := [key for key in own if key not in given]:
-        said.append(f"lacks {len(lost)} tensors that this model needs: {listed(lost, 3)}")
-    if extra := [key for key in given if key not in own]:
-        said.append(
-            f"has {len(extra)} tensors that have no place in this model: {listed(extra, 3)}"
-        )
-    for key in own:
-        need = tuple(own[key].shape)
-        if given.get(key, need) != need:
-            said.append(f"has {key!r} of shape {given[key]}, this model needs {need}")
-            break
-    if said:
-        raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
-
-
-def made_for(config: Any) -> str:
-    """` (it was made for "gpt2")`, if the config says for what."""
-    base = getattr(config, "base_model_name_or_path", None)
-    return f" (it was made for {base!r})" if base else ""

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import LayerConfig
+from .config import LayerConfig, PeftConfig
 from .core import method_of
-from .errors import ConfigError, did_you_mean, listed
+from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
 from .targets import find_heads, find_targets
+from .virtual import PromptConfig
 
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
 # Published dimensions: {name: (transformers' config class, its arguments, the auto class)}.
@@ -129,7 +130,7 @@ class Count:
         return f"{total} = {' + '.join(parts)}"
 
 
-def count(model: str | nn.Module, config: LayerConfig) -> Count:
+def count(model: str | nn.Module, config: PeftConfig) -> Count:
     """Count by formula what `get_peft_model(model, config)` would train; the model is not touched.
 
     Args:
@@ -140,12 +141,18 @@ def count(model: str | nn.Module, config: LayerConfig) -> Count:
         ConfigError, TargetError: as `get_peft_model`.
     """
     base = _skeleton(model) if isinstance(model, str) else model
+    heads = sum(parameters(head) for head in find_heads(base, config).values())
+    method: Any = method_of(config)
+    if isinstance(config, PromptConfig):
+        width = config.of_model(base, keys=not method.inserted)["token_dim"]
+        size = method.count_for(base, config)
+        return Count(size + heads, parameters(base), {(config.tokens, width, size): 1}, heads)
+    if not isinstance(config, LayerConfig):
+        raise ConfigTypeError(f"count needs a config, got {type(config).__name__}")
     targets = find_targets(base, config)
-    method = method_of(config)
     groups = Counter(
         (t.in_features, t.out_features, method.count(t, config)) for t in targets.values()
     )
-    heads = sum(parameters(head) for head in find_heads(base, config).values())
     trainable = heads + sum(size * n for (_, _, size), n in groups.items())
     return Count(trainable, parameters(base), groups, heads)
 

@@ -101,10 +101,10 @@ class PeftModel(nn.Module):
 
         Args:
             adapter_name: a name or several.
-            inference_mode: True uses them without training them; None: as each one's config says.
+            inference_mode: True uses them without training; None: as each one's config says.
 
         Raises:
-            AdapterNameError: an unknown name. StateError: an adapter is merged.
+            AdapterNameError: unknown. StateError: one is merged, or they exclude each other.
         """
         names = refuse.non_names("adapter_name", adapter_name)
         refuse.unknown(self.peft_config, names)
@@ -195,17 +195,22 @@ class PeftModel(nn.Module):
         print(f"trainable params: {n:,d} || all params: {total:,d} || {share}")
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], selected_adapters: Iterable[str] | None = None
+        self,
+        save_directory: str | os.PathLike[str],
+        selected_adapters: Iterable[str] | None = None,
+        save_encoder: bool = False,
     ) -> None:
         """Write the adapters (all, or those named) in Hugging Face peft's format.
 
-        "default" goes into `save_directory`, any other into a subfolder of its name.
+        "default" goes into `save_directory`, any other into a subfolder of its name;
+        `save_encoder` adds the network of a P-tuning or a projected prefix, to train it on.
         """
         names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
         refuse.unknown(self.peft_config, names)
         for name in names:
             folder = os.path.join(save_directory, "" if name == "default" else name)
-            checkpoint.save(self.get_base_model(), self.peft_config[name], name, folder)
+            own = self.peft_config[name]
+            checkpoint.save(self.get_base_model(), own, name, folder, save_encoder)
 
     @classmethod
     def from_pretrained(

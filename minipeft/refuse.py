@@ -16,6 +16,7 @@ from .errors import (
     did_you_mean,
     listed,
 )
+from .prompts import PromptSlot
 from .saved import SavedModule
 
 
@@ -125,10 +126,26 @@ def merged(names: Collection[str], verb: str) -> None:
         )
 
 
+def mixture(model: nn.Module, virtual: bool) -> None:
+    """Refuse to put virtual tokens on a model with adapters in its layers, and the reverse."""
+    kind = Wrapper if virtual else PromptSlot
+    there = dict.fromkeys(n for _, s in slots(model) if isinstance(s, kind) for n in s.adapters)
+    if there:
+        what = "virtual tokens", "adapters beside its layers"
+        raise StateError(
+            f"this model has {what[virtual]} already ({listed(there)}), and {what[not virtual]} "
+            f"do not mix with them; delete_adapter those first, or take a second copy of the model"
+        )
+
+
 def two_copies(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Refuse to activate two adapters that each bring a copy of the same module."""
+    """Refuse to activate two prompts, or two adapters that each bring a copy of one module."""
     for path, slot in slots(model):
         here = [name for name in names if name in slot.adapters]
+        if len(here) > 1 and isinstance(slot, PromptSlot):
+            raise StateError(
+                f"{listed(here)} are prompts, and only one can stand before the text; activate one"
+            )
         if len(here) > 1 and isinstance(slot, SavedModule):
             raise StateError(
                 f"{listed(here)} each have their own {path!r}, and only one can be in use; "

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from . import bases
-from .config import HEADS, LayerConfig, TaskType
+from .config import HEADS, LayerConfig, PeftConfig, TaskType
 from .core import Slot, Wrapper, method_of
 from .errors import TargetError, did_you_mean, listed
 from .families import model_type
@@ -147,7 +147,7 @@ def unsupported(name: str, layer: nn.Module, target: Any) -> str:
     )
 
 
-def find_heads(model: nn.Module, config: LayerConfig) -> dict[str, nn.Module]:
+def find_heads(model: nn.Module, config: PeftConfig) -> dict[str, nn.Module]:
     """The modules trained whole, by dotted name.
 
     Raises:

@@ -17,9 +17,11 @@ from .config import LayerConfig, PeftConfig
 from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
 from .families import model_type
+from .prompts import NAME, PromptSlot
 from .refuse import slots
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
+from .virtual import PromptConfig, PromptMethod
 
 
 @dataclass
@@ -30,13 +32,15 @@ class Plan:
         name: its name.
         config: its own copy of the config, with the default targets resolved.
         methods: the method modules, by the dotted name of the layer they go beside.
+        prompt: the module with the virtual tokens, for a method that has them.
         copies: the modules trained whole, by the dotted name of the module they stand for.
     """
 
     name: str
-    config: LayerConfig
+    config: PeftConfig
     methods: dict[str, Method[Any]]
     copies: dict[str, nn.Module]
+    prompt: PromptMethod[Any] | None = None
 
 
 def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True) -> Plan:
@@ -46,34 +50,47 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
         model: the model, with or without adapters in it.
         config: what to build.
         name: the adapter's name.
-        every: demand that each entry of `target_modules` matches.
+        every: demand that each entry of `target_modules` matches; False for what comes from a
+            file, whose values also stand for a prompt's own start.
 
     Raises:
         ConfigTypeError, AdapterNameError, TargetError: what is wrong, and the fix.
     """
-    if not isinstance(config, LayerConfig):
+    if not isinstance(config, (LayerConfig, PromptConfig)):
         raise ConfigTypeError(
             f"the config must be a minipeft config such as LoraConfig(r=8), "
             f"got {type(config).__name__}"
         )
     refuse.bad_name(model, name)
-    method = method_of(config)
+    method: Any = method_of(config)
+    refuse.mixture(model, isinstance(config, PromptConfig))
+    if isinstance(config, PromptConfig):
+        heads = find_heads(model, config)
+        refuse.clash(model, (), heads)
+        method.reader(model)  # a model without a place for the virtual tokens refuses here
+        prompt = method.for_model(model, config, fresh=every).train(model.training)
+        known: Any = config.of_model(model, keys=not prompt.inserted)
+        return Plan(name, replace(copy.deepcopy(config), **known), {}, copies_of(heads), prompt)
     targets = find_targets(model, config, every=every)
     heads = find_heads(model, config)
     refuse.clash(model, targets, heads)
     methods = {path: method.for_layer(base, config) for path, base in targets.items()}
     for path, module in methods.items():
         module.train(targets[path].layer.training)
-    originals = {
-        path: head.original_module if isinstance(head, SavedModule) else head
-        for path, head in heads.items()
-    }
     own = copy.deepcopy(config.in_family(model_type(model)))
     if own.default_targets:  # a method without such a table finds its layers by another rule
         own = replace(own, target_modules=resolve_default(model, config))
     if heads:
         own.modules_to_save = config.heads()
-    return Plan(name, own, methods, {p: copy.deepcopy(m) for p, m in originals.items()})
+    return Plan(name, own, methods, copies_of(heads))
+
+
+def copies_of(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """A copy of each module that is to be trained whole, from the original, not from a copy."""
+    return {
+        path: copy.deepcopy(head.original_module if isinstance(head, SavedModule) else head)
+        for path, head in heads.items()
+    }
 
 
 class LayerModel(nn.Module):
@@ -131,6 +148,16 @@ class LayerModel(nn.Module):
                     made[layer] = slot
                 slot.adapters[plan.name] = module.requires_grad_(False)
         self._replace(made)
+        if plan.prompt is not None:
+            place = getattr(self.model, NAME, None) or PromptSlot(self.model)
+            place.add(self.model, plan.name, plan.prompt.requires_grad_(False))
+
+    def _release(self, slots: list[Slot]) -> None:
+        """Take slots out, and put back what stood there."""
+        for slot in slots:
+            if isinstance(slot, PromptSlot):
+                slot.leave(self.model)
+        self._replace({s: s.released() for s in slots if not isinstance(s, PromptSlot)})
 
     def _replace(self, new: dict[nn.Module, nn.Module]) -> None:
         """Put `new[layer]` wherever `layer` stands; one used twice stands in two places."""
@@ -208,11 +235,11 @@ class LayerModel(nn.Module):
                 del slot.adapters[name]
                 slot.active = tuple(n for n in slot.active if n != name)
         left = [slot for slot in self.slots().values() if not slot.adapters]
-        self._replace({slot: slot.released() for slot in left})
+        self._release(left)
 
     def unload(self) -> nn.Module:
         """Take all slots out, and give back what was trainable before; returns the base model."""
-        self._replace({slot: slot.released() for slot in self.slots().values()})
+        self._release(list(self.slots().values()))
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self._was_trainable)
         return self.model

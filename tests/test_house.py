@@ -20,8 +20,8 @@ HOUSE = Path(minipeft.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up: a room uses those before it only. "minipeft" is the door, __init__.py.
 ORDER = [
-    "errors", "config", "families", "bases", "core", "saved", "targets", "prompts", "quant",
-    "methods", "refuse", "tuner", "files", "checkpoint", "model", "counting", "assets", "zoo",
+    "errors", "config", "families", "bases", "core", "saved", "inputs",
+    "virtual", "targets", "prompts", "quant", "methods", "refuse", "tuner", "files", "state", "checkpoint", "model", "counting", "assets", "zoo",
     "tasks", "training", "minipeft", "demo", "course", "cli",
 ]  # fmt: skip
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in ("course", "cli.py", "assets")]

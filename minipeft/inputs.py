@@ -1,0 +1,143 @@
+"""A model's inputs, made longer by v virtual tokens: the mask, the positions, the labels.
+
+Notation: v virtual tokens, t tokens given in this call, s tokens of text read in earlier calls
+(what the cache holds, without the virtual ones). With the cache, s + t is the text so far.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import StateError
+
+Inputs = dict[str, Any]
+
+
+def _kind(module: nn.Module) -> Any:
+    return type(module)
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The names of a module's arguments, in order."""
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
+
+
+def named(module: nn.Module, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
+    """All arguments of a call by name: the positional ones take theirs from the signature."""
+    return {**dict(zip(_names(_kind(module)), args, strict=False)), **kwargs}
+
+
+def accepts(module: nn.Module, name: str) -> bool:
+    """Whether the module's forward has an argument of this name."""
+    return name in _names(_kind(module))
+
+
+def cached(inputs: Inputs) -> int:
+    """How many positions the attention cache holds, the virtual ones among them."""
+    past = inputs.get("past_key_values")
+    return 0 if past is None else int(past.get_seq_length())
+
+
+def given(inputs: Inputs) -> Tensor:
+    """The tokens of this call: ids (b, t), or embeddings (b, t, d).
+
+    Raises:
+        StateError: neither is there.
+    """
+    for name in ("input_ids", "inputs_embeds"):
+        if inputs.get(name) is not None:
+            tokens: Tensor = inputs[name]
+            return tokens
+    raise StateError("the model needs input_ids (b, t) or inputs_embeds (b, t, d); got neither")
+
+
+def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
+    """Refuse a text that the model could read alone, and cannot read after v virtual tokens.
+
+    Raises:
+        StateError: with the numbers.
+    """
+    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if longest is not None and text <= longest < v + text:
+        raise StateError(
+            f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
+            f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
+        )
+
+
+def longer_mask(mask: Tensor | None, v: int, text: int) -> Tensor | None:
+    """The attention mask with v ones before the text: (b, s + t) -> (b, v + s + t).
+
+    A mask that counts the virtual tokens already is left as it is; None stays None: all are read.
+
+    Raises:
+        StateError: the mask has other sizes.
+    """
+    if mask is None or (mask.dim() == 2 and mask.shape[1] == v + text):
+        return mask
+    if mask.dim() != 2 or mask.shape[1] != text:
+        raise StateError(
+            f"with virtual tokens attention_mask must be (batch, {text}), one column for each "
+            f"token of text; got {tuple(mask.shape)}"
+        )
+    return torch.cat([mask.new_ones(mask.shape[0], v), mask], dim=1)
+
+
+def lengthen(model: nn.Module, inputs: Inputs, v: int, *, inserted: bool) -> None:
+    """Make room for v virtual tokens in `attention_mask` and `position_ids`, in place.
+
+    The text's first token stands at position v, whatever padding stands before it: that is what
+    makes a padded batch answer as its rows would alone.
+
+    Args:
+        model: the module that reads the tokens.
+        inputs: its arguments.
+        v: how many virtual tokens.
+        inserted: they come in as embeddings in this call, and need positions 0 … v - 1; otherwise
+            the cache holds them.
+    """
+    tokens = given(inputs)
+    batch, t = tokens.shape[:2]
+    held = cached(inputs)
+    text = (held - v if held else 0) + t  # s + t
+    refuse_too_long(model, v, text)
+    mask = inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text)
+    positions = inputs.get("position_ids")
+    if positions is not None:  # given for the text alone, as generate does
+        positions = positions + v
+        if inserted:
+            first = torch.arange(v, device=positions.device).expand(batch, v)
+            positions = torch.cat([first, positions.expand(batch, -1)], dim=1)
+    elif mask is not None and accepts(model, "position_ids") and not bool(mask.all()):
+        # 1 1 0 0 1 1 1 -> 0 1 1 1 2 3 4: padding does not count
+        counted = (mask.long().cumsum(1) - 1).clamp(min=0)  # (b, v + s + t)
+        positions = counted[:, -(v + t if inserted else t) :]
+    if positions is not None:
+        inputs["position_ids"] = positions
+    if inserted and inputs.get("token_type_ids") is not None:
+        kinds = inputs["token_type_ids"]  # (b, t)
+        inputs["token_type_ids"] = torch.cat([kinds.new_zeros(batch, v), kinds], dim=1)
+
+
+def lengthen_labels(inputs: Inputs, v: int) -> None:
+    """Labels for v more positions, which the loss passes over: -100; answers' places move by v."""
+    tokens, labels = given(inputs), inputs.get("labels")
+    if labels is not None and labels.shape == tokens.shape[:2]:  # a label for each token
+        ignored = labels.new_full((labels.shape[0], v), -100)
+        inputs["labels"] = torch.cat([ignored, labels], dim=1)  # (b, v + t)
+    for name in ("start_positions", "end_positions"):
+        if inputs.get(name) is not None:
+            inputs[name] = inputs[name] + v
+
+
+def lengthen_encoder_mask(inputs: Inputs, v: int) -> None:
+    """The mask through which a decoder looks at the encoder's v + t outputs."""
+    outputs = inputs.get("encoder_outputs")
+    text = given(inputs).shape[1] if outputs is None else outputs[0].shape[1] - v
+    inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text)

@@ -1,0 +1,207 @@
+"""Prompt tuning: v trained vectors before the embeddings of the text; all else stays frozen.
+
+    P ∈ (v, d),   model([P; E(x)])
+
+Lester et al., "The Power of Scale for Parameter-Efficient Prompt Tuning" (arXiv 2104.08691),
+section 2. Lecture notes: 001_6dba3b3b8af31941.txt, lines 38-60, and 003_2a78d11827cb1020.txt, lines
+276-330. A prompt that starts from words ("TEXT", which the notes call a hard prompt) is trained
+like any other; and `initialize_from_vocab` takes the vocabulary, which in the notes it never sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..config import PeftType, check_choice, check_string, shown
+from ..errors import ConfigError, ConfigTypeError
+from ..virtual import EmbeddingPrompt, P, PromptConfig
+
+
+class PromptTuningInit(str, Enum):
+    """Where the vectors start: at random numbers, at a text, at random words of the vocabulary."""
+
+    RANDOM = "RANDOM"
+    TEXT = "TEXT"
+    SAMPLE_VOCAB = "SAMPLE_VOCAB"
+
+
+class PromptTuning(EmbeddingPrompt[P]):
+    """[P; E(x)]: the soft prompt P (v, d), then the text's embeddings (t, d).
+
+    Args:
+        num_tokens: v, how many virtual tokens.
+        token_dim: d, the width of an embedding.
+        initialize_from_vocab: the model's word embedding, to start from v of its rows drawn at
+            random; None starts from the normal distribution N(0, 1).
+        dtype, device: of P.
+
+    Attributes:
+        soft_prompt: P, shape (v, d).
+
+    Raises:
+        ConfigTypeError: initialize_from_vocab is no embedding.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        token_dim: int,
+        initialize_from_vocab: nn.Embedding | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        self.num_virtual_tokens = num_tokens
+        self.soft_prompt = nn.Parameter(
+            torch.randn(num_tokens, token_dim, dtype=dtype, device=device)
+        )
+        if initialize_from_vocab is not None:
+            if not isinstance(initialize_from_vocab, nn.Embedding):
+                raise ConfigTypeError(
+                    f"initialize_from_vocab must be the model's word embedding, such as "
+                    f"model.get_input_embeddings(), or None; got {shown(initialize_from_vocab)}"
+                )
+            words = torch.randint(initialize_from_vocab.num_embeddings, (num_tokens,))
+            self.copy_rows(initialize_from_vocab, words)
+
+    @torch.no_grad()
+    def copy_rows(self, embedding: nn.Embedding, ids: Tensor) -> None:
+        """P <- E(ids), for ids (v,)."""
+        self.soft_prompt.copy_(embedding.weight[ids.to(embedding.weight.device)])
+
+    def forward(self, input_embeds: Tensor) -> Tensor:
+        """input_embeds (b, t, d) -> (b, v + t, d), in input_embeds' dtype."""
+        prompt = self.virtual_tokens()[: self.num_virtual_tokens].to(input_embeds.dtype)
+        prompts = prompt.unsqueeze(0).expand(input_embeds.shape[0], -1, -1)  # (b, v, d)
+        return torch.cat([prompts, input_embeds], dim=1)
+
+    def virtual_tokens(self) -> Tensor:
+        """P, (v, d)."""
+        return self.soft_prompt
+
+    @classmethod
+    def for_model(cls, model: Any, config: Any, *, fresh: bool = True) -> PromptTuning[Any]:
+        """A prompt for this model, in float32, started as `prompt_tuning_init` says."""
+        known = config.of_model(model)
+        words: nn.Embedding = model.get_input_embeddings()
+        rows = config.tokens * known["num_transformer_submodules"]
+        device = words.weight.device
+        made = cls(rows, known["token_dim"], dtype=torch.float32, device=device)
+        made.num_virtual_tokens = config.tokens
+        if fresh and config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
+            made.copy_rows(words, torch.randint(words.num_embeddings, (rows,)))
+        elif fresh and config.prompt_tuning_init == PromptTuningInit.TEXT:
+            ids = config.text_ids()
+            # too long a text is cut, too short a one repeated
+            made.copy_rows(words, torch.tensor([ids[i % len(ids)] for i in range(rows)]))
+        return made
+
+    @classmethod
+    def count_for(cls, model: Any, config: Any) -> int:
+        """V · d; twice that for an encoder with a decoder."""
+        known = config.of_model(model)
+        return int(config.tokens * known["num_transformer_submodules"] * known["token_dim"])
+
+
+class PromptTunedTransformer(nn.Module):
+    """A frozen causal language model with a soft prompt, in one module (003:L311).
+
+    Args:
+        base_model: a transformers causal language model; it is frozen in place.
+        num_prompt_tokens: v. The prompt starts from words of the model's vocabulary.
+    """
+
+    def __init__(self, base_model: Any, num_prompt_tokens: int = 20):
+        super().__init__()
+        self.base_model = base_model.requires_grad_(False)
+        words: nn.Embedding = base_model.get_input_embeddings()
+        self.prompt_tuning: PromptTuning[Any] = PromptTuning(
+            num_prompt_tokens, words.embedding_dim, initialize_from_vocab=words
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Any:
+        """Ids, mask and labels (b, t) -> the model's output for v + t positions, with its loss."""
+        v, (batch, _) = self.prompt_tuning.num_virtual_tokens, input_ids.shape
+        embeds = self.base_model.get_input_embeddings()(input_ids)  # (b, t, d)
+        if attention_mask is not None:  # the prompt is read
+            ones = attention_mask.new_ones(batch, v)
+            attention_mask = torch.cat([ones, attention_mask], dim=1)
+        if labels is not None:  # and not learned by heart
+            labels = torch.cat([labels.new_full((batch, v), -100), labels], dim=1)
+        return self.base_model(
+            inputs_embeds=self.prompt_tuning(embeds), attention_mask=attention_mask, labels=labels
+        )
+
+
+@dataclass
+class PromptTuningConfig(PromptConfig):
+    """What prompt tuning is: peft's names, defaults and meanings.
+
+    Args:
+        num_virtual_tokens: v.
+        prompt_tuning_init: "RANDOM" (normal, as nn.Embedding), "TEXT", or "SAMPLE_VOCAB".
+        prompt_tuning_init_text: the text to start from, with "TEXT".
+        tokenizer_name_or_path: the tokenizer that reads it.
+        tokenizer_kwargs: more for the tokenizer's `from_pretrained`.
+    """
+
+    peft_type: ClassVar[str] = PeftType.PROMPT_TUNING
+
+    prompt_tuning_init: PromptTuningInit | str = PromptTuningInit.RANDOM
+    prompt_tuning_init_text: str | None = None
+    tokenizer_name_or_path: str | None = None
+    tokenizer_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.prompt_tuning_init, PromptTuningInit):
+            self.prompt_tuning_init = self.prompt_tuning_init.value
+        check_choice(self, "prompt_tuning_init", [kind.value for kind in PromptTuningInit])
+        self.prompt_tuning_init = PromptTuningInit(self.prompt_tuning_init)
+        text = self.prompt_tuning_init == PromptTuningInit.TEXT
+        for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
+            if text or getattr(self, name) is not None:
+                check_string(self, name)
+        for name in ("prompt_tuning_init_text", "tokenizer_kwargs"):
+            if getattr(self, name) is not None and not text:
+                raise ConfigError(
+                    f"{name} is used with prompt_tuning_init='TEXT' only, got "
+                    f"prompt_tuning_init={self.prompt_tuning_init.value!r}"
+                )
+        if not isinstance(self.tokenizer_kwargs, dict | None):
+            raise ConfigTypeError(
+                f"tokenizer_kwargs must be a dict, got {shown(self.tokenizer_kwargs)}"
+            )
+
+    def text_ids(self) -> list[int]:
+        """The token ids of `prompt_tuning_init_text`.
+
+        Raises:
+            ConfigError: the tokenizer cannot be had, or the text has no token.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                self.tokenizer_name_or_path, **(self.tokenizer_kwargs or {})
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"tokenizer_name_or_path={self.tokenizer_name_or_path!r} is no tokenizer that can "
+                f"be loaded; give a folder or a name, such as tokenizer.name_or_path"
+            ) from error
+        ids: list[int] = tokenizer(self.prompt_tuning_init_text)["input_ids"]
+        if not ids:
+            raise ConfigError(f"the text {self.prompt_tuning_init_text!r} has no tokens")
+        return ids

@@ -1,0 +1,140 @@
+"""An adapter's tensors by their names on disk, which are Hugging Face peft's: only this room knows.
+
+base_model.model.<path>.lora_A.weight   (r, in)
+base_model.model.<path>.lora_B.weight   (out, r)
+base_model.model.<head>.weight          a module trained whole
+prompt_embeddings                       (v, d), or (v, 2·L·d) for keys and values
+base_model.<head>.weight                a module trained whole, beside virtual tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .core import Wrapper
+from .errors import AdapterNameError, CheckpointError, listed
+from .prompts import NAME
+from .refuse import slots
+from .tuner import LayerModel, Plan
+from .virtual import PromptMethod
+
+PREFIX = "base_model.model."
+PROMPT = "prompt_embeddings"
+# Our parameter's name -> its name on disk, where they differ.
+ON_DISK = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+
+
+def keys_of(
+    path: str, adapter: nn.Module, in_wrapper: bool, prefix: str = PREFIX
+) -> dict[str, str]:
+    """{name on disk: name in the module} for the module of one layer."""
+    return {
+        f"{prefix}{path}.{ON_DISK.get(name, name) if in_wrapper else name}": name
+        for name in adapter.state_dict()
+    }
+
+
+# One module of an adapter: its layer's dotted name, the module, and whether a wrapper holds it.
+Part = tuple[str, nn.Module, bool]
+
+
+def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
+    """The modules of one adapter in a model."""
+    root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    root = root.model if isinstance(root, LayerModel) else root
+    there = [(path, slot) for path, slot in slots(root) if adapter_name in slot.adapters]
+    if not there:
+        raise AdapterNameError(
+            f"there is no adapter {adapter_name!r} in this {type(root).__name__}"
+        )
+    return [(path, slot.adapters[adapter_name], isinstance(slot, Wrapper)) for path, slot in there]
+
+
+def parts_of(planned: Plan) -> list[Part]:
+    """The modules of an adapter that is not attached yet."""
+    methods: list[Part] = [(path, module, True) for path, module in planned.methods.items()]
+    prompt = [(NAME, planned.prompt, False)] if planned.prompt is not None else []
+    copies = [(path, module, False) for path, module in planned.copies.items()]
+    return [*methods, *prompt, *copies]
+
+
+def tensors_of(parts: list[Part]) -> dict[str, Tensor]:
+    """An adapter's tensors under their names on disk, as its modules show them."""
+    tensors: dict[str, Tensor] = {}
+    for path, module, in_wrapper in parts:
+        if isinstance(module, PromptMethod):
+            tensors[PROMPT] = module.virtual_tokens().detach()
+            continue
+        state = module.state_dict()
+        names = keys_of(path, module, in_wrapper, prefix_of(parts))
+        tensors.update({key: state[name] for key, name in names.items()})
+    return tensors
+
+
+def prefix_of(parts: list[Part]) -> str:
+    """What stands before a path: peft wraps the layers' model once more than a prompt's."""
+    virtual = any(isinstance(module, PromptMethod) for _, module, _ in parts)
+    return "base_model." if virtual else PREFIX
+
+
+def fill(parts: list[Part], tensors: Mapping[str, Tensor]) -> None:
+    """Give the modules of an adapter their tensors: the other direction of `tensors_of`."""
+    for path, module, in_wrapper in parts:
+        if isinstance(module, PromptMethod):
+            module.take(tensors[PROMPT])
+            continue
+        names = keys_of(path, module, in_wrapper, prefix_of(parts))
+        module.load_state_dict({name: tensors[key] for key, name in names.items()})
+
+
+def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
+    """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
+    return tensors_of(parts_in(model, adapter_name))
+
+
+def set_peft_model_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor], adapter_name: str = "default"
+) -> None:
+    """Copy tensors, named as on disk, into an adapter; all must be there, and fit.
+
+    Raises:
+        CheckpointError: keys, shapes or values do not fit; nothing was copied.
+    """
+    parts = parts_in(model, adapter_name)
+    own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+    refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)
+    try:
+        fill(parts, state_dict)
+    except CheckpointError:  # a module refused a value: put back what the others took
+        fill(parts, own)
+        raise
+
+
+def refuse_misfit(
+    own: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...]], what: str, config: Any
+) -> None:
+    """Raise CheckpointError unless both have the same keys and shapes."""
+    said = []
+    if lost := [key for key in own if key not in given]:
+        said.append(f"lacks {len(lost)} tensors that this model needs: {listed(lost, 3)}")
+    if extra := [key for key in given if key not in own]:
+        said.append(
+            f"has {len(extra)} tensors that have no place in this model: {listed(extra, 3)}"
+        )
+    for key in own:
+        need = tuple(own[key].shape)
+        if given.get(key, need) != need:
+            said.append(f"has {key!r} of shape {given[key]}, this model needs {need}")
+            break
+    if said:
+        raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
+
+
+def made_for(config: Any) -> str:
+    """` (it was made for "gpt2")`, if the config says for what."""
+    base = getattr(config, "base_model_name_or_path", None)
+    return f" (it was made for {base!r})" if base else ""
