@@ -214,7 +214,8 @@ class LayerModel(nn.Module):
         for path, slot in self.slots().items():
             weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
             shared = users.get(id(weight), [])
-            if len(shared) > 1 and any(name in slot.adapters for name in names):
+            here = [slot.adapters[name] for name in names if name in slot.adapters]
+            if len(shared) > 1 and any(method.changes_matrix for method in here):
                 raise StateError(
                     f"merging into {path!r} would also change {listed(shared)}: they share one "
                     f"weight; give {path!r} its own copy first "
