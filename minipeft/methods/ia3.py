@@ -25,6 +25,8 @@ from ..errors import CheckpointError, TargetError
 from ..families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
 from ..targets import ALL_LINEAR, matches, refuse_unmatched, resolve_default
 
+Layers = dict[str, nn.Module]
+
 
 class IA3(Method["IA3Config"]):
     """l ⊙ y on a layer's output; with feedforward=True, l ⊙ x on its input.
@@ -54,11 +56,11 @@ class IA3(Method["IA3Config"]):
         return (x * self.vector().flatten()).to(x.dtype)
 
     def before(self, x: Tensor) -> Tensor:
-        """L ⊙ x on the feed-forward."""
+        """The feed-forward's input, scaled."""
         return cast(Tensor, self(x)) if self.changes_input else x
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
-        """L ⊙ y, but on the feed-forward."""
+        """The output, scaled, unless the input is."""
         return y if self.changes_input else cast(Tensor, self(y))
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -72,14 +74,8 @@ class IA3(Method["IA3Config"]):
         return f"features={self.vector().numel()}, feedforward={self.changes_input}"
 
     @classmethod
-    def select(
-        cls, layers: dict[str, nn.Module], config: IA3Config, model: nn.Module
-    ) -> list[str] | None:
-        """By the rule of target_modules, joined with feedforward_modules.
-
-        Raises:
-            TargetError: `feedforward_modules` or `fused_qkv` would do nothing.
-        """
+    def select(cls, layers: Layers, config: IA3Config, model: nn.Module) -> list[str] | None:
+        """By target_modules' rule; TargetError where another option would do nothing."""
         kind, given = str(model_type(model)), config.feedforward_modules
         target = resolve_default(model, config)
         joins = config.target_modules is None and isinstance(given, list)
@@ -98,8 +94,7 @@ class IA3(Method["IA3Config"]):
                 f"model type); target_modules={target!r} chooses none in this "
                 f"{type(model).__name__} ({kind!r}); leave fused_qkv out"
             )
-        # peft writes its family's entries into every file, also where a pattern chooses none of
-        # them: they are nobody's wish.
+        # peft writes its family's entries into every file, whether a pattern chooses them or not.
         own = isinstance(given, list) and {*given} <= {*IA3_FEEDFORWARD.get(kind, ())}
         if hits and not own and (isinstance(target, str) or isinstance(given, str)):
             for part in [given] if isinstance(given, str) else [[entry] for entry in given or ()]:
@@ -179,7 +174,7 @@ class FusedIA3(IA3):
         self.register_buffer("rows", rows, persistent=False)
 
     def vector(self) -> Tensor:
-        """L with the ones on Q's rows, (3d, 1)."""
+        """Ones on Q's rows and `ia3_l` on the others, (3d, 1)."""
         return self.ia3_l.new_ones(self.features, 1).index_copy(0, self.rows, self.ia3_l)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -209,7 +204,7 @@ class IA3Config(LayerConfig):
             [] for none; None for the architecture's default. Two lists are joined: what is named
             here is scaled even if it is not among the targets. A pattern chooses alone.
         init_ia3_weights: start with l = 1; False starts at random, for tests.
-        fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
+        fan_in_fan_out: as in `LoraConfig`.
         fused_qkv: beside a layer that computes Q, K and V together, "qkv" scales all three, as
             peft does; "kv" keys and values only, as the paper does.
     """
