@@ -129,12 +129,14 @@ class Sizes:
     Attributes:
         layers: how many layers keep keys and values (the decoder's, with an encoder before it).
         width: d, the width of a word embedding.
-        heads: heads of keys and values: fewer than the queries' under grouped-query attention.
+        queries: heads of queries.
+        heads: heads of keys and values: fewer under grouped-query attention.
         head_dim: the width of one head.
     """
 
     layers: int
     width: int
+    queries: int
     heads: int
     head_dim: int
 
@@ -154,6 +156,7 @@ def sizes(model: nn.Module) -> Sizes | None:
     return Sizes(
         layers=layers,
         width=words.embedding_dim,
+        queries=queries,
         heads=getattr(config, "num_key_value_heads", None) or queries,
         head_dim=head_dim or config.hidden_size // queries,
     )

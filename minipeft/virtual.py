@@ -60,7 +60,7 @@ class PromptConfig(PeftConfig):
         known = {
             "token_dim": found.heads * found.head_dim if keys else found.width,
             "num_transformer_submodules": 2 if two else 1,
-            "num_attention_heads": found.heads,
+            "num_attention_heads": found.heads if keys else found.queries,
             "num_layers": found.layers,
         }
         for name, value in known.items():
