@@ -9,8 +9,9 @@ model.print_trainable_parameters()
 from .config import PeftConfig, PeftType, TaskType
 from .core import Method, register
 from .errors import MinipeftError, MinipeftWarning
-from .methods.ia3 import IA3, IA3Config
+from .methods.adapter import Adapter, AdapterConfig
 from .methods.bitfit import BitFit, BitFitConfig
+from .methods.ia3 import IA3, IA3Config
 from .methods.lora import LoraConfig, LoRALayer, LoRALinear
 from .methods.p_tuning import (
     PromptEncoder,
@@ -33,6 +34,7 @@ from .tuner import LoraModel
 register(BitFitConfig, BitFit)
 register(LoraConfig, LoRALayer)
 register(IA3Config, IA3)
+register(AdapterConfig, Adapter)
 register(PromptTuningConfig, PromptTuning)
 register(PromptEncoderConfig, PromptEncoder)
 register(PrefixTuningConfig, PrefixEncoder)
@@ -41,9 +43,11 @@ register(PTuningV2Config, PTuningV2)
 __version__ = "0.1.0"
 
 __all__ = [
+    "IA3",
+    "Adapter",
+    "AdapterConfig",
     "BitFit",
     "BitFitConfig",
-    "IA3",
     "IA3Config",
     "LoRALayer",
     "LoRALinear",
