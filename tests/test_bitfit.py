@@ -6,6 +6,7 @@ trains beside it have the same gradients, so they walk the same way.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -179,6 +180,19 @@ def test_the_small_variant_elsewhere(name: str, ends: set[str]):
     found = [n.removesuffix(".bias") for n in deltas(bitfit(name, biases="small"))]
     assert all(n.endswith(tuple(ends)) for n in found)
     assert len(found) == (2 if name == "qwen2" else 4)
+
+
+def test_gpt2s_keys_and_values_of_an_encoder_are_no_queries():
+    config = copy.deepcopy(tiny("gpt2").config)
+    config.add_cross_attention = True
+    model = get_peft_model(type(tiny("gpt2"))(config), BitFitConfig(biases="small"))
+    found = {n.split(".", 3)[3]: tuple(d.shape) for n, d in deltas(model).items()}
+    # crossattention.c_attn is K and V of what the encoder said, 2·d wide
+    assert found == {
+        "attn.c_attn.bias": (48,),
+        "crossattention.q_attn.bias": (16,),
+        "mlp.c_fc.bias": (64,),
+    }
 
 
 def test_target_modules_restrict():

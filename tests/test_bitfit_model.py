@@ -145,6 +145,8 @@ def test_a_shared_matrix_is_no_obstacle_where_only_the_bias_changes():
     before = output(model, "bert_token")
     model.merge_adapter()
     assert torch.allclose(output(model, "bert_token"), before, rtol=0, atol=1e-5)
+    linear = get_peft_model(model.unload(), BitFitConfig(target_modules="all-linear"))
+    assert "cls.predictions.decoder.bias" not in deltas(linear)  # the output layer, as for LoRA
 
 
 def test_a_model_in_training_keeps_its_modes_and_its_statistics_run_on():

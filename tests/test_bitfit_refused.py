@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import inputs, state_of, tiny
 from test_bitfit import BARE, deltas
-from torch import nn
+from torch import Tensor, nn
 
-from minipeft import BitFitConfig, LoraConfig, get_peft_model
-from minipeft.errors import ConfigError, ConfigTypeError, TargetError
+from minipeft import BitFitConfig, LoraConfig, Method, get_peft_model
+from minipeft.core import Wrapper
+from minipeft.errors import ConfigError, ConfigTypeError, StateError, TargetError
 
 
 @pytest.mark.parametrize("name", sorted(BARE))
@@ -110,3 +111,20 @@ def test_a_bias_in_a_head_of_another_adapter_is_refused():
     model.add_adapter("b", BitFitConfig(task_type="SEQ_CLS"))
     model.set_adapter("b")
     assert model(**inputs("bert")).loss.requires_grad
+
+
+class Renamer(Method[Any]):
+    """A fold that adds a bias, or drops one."""
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return weight, weight[:, 0] if bias is None else None
+
+
+@pytest.mark.parametrize(("bias", "verb"), [(False, "add"), (True, "drop")])
+def test_a_merge_neither_invents_nor_drops_a_bias(bias: bool, verb: str):
+    wrapper = Wrapper(nn.Linear(4, 4, bias=bias))
+    wrapper.adapters["a"] = Renamer()
+    before = state_of(wrapper)
+    with pytest.raises(StateError, match=f"would {verb} a bias, and a Linear cannot"):
+        wrapper.merge(("a",))
+    assert state_of(wrapper) == before
