@@ -104,6 +104,14 @@ def headless(model: Any) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else body
 
 
+def checkpoints(reader: Any) -> bool:
+    """Whether gradient checkpointing is on; transformers gave the property another name."""
+    for name in ("is_activation_checkpointing", "is_gradient_checkpointing"):
+        if hasattr(type(reader), name):
+            return bool(getattr(reader, name))
+    return False
+
+
 class PromptMethod(Method[P]):
     """Virtual tokens before the text. A subclass says what they are; see the two kinds below.
 
@@ -203,7 +211,7 @@ class CachePrompt(PromptMethod[P]):
         """Fill the empty cache, or a new one, with the prefix of each layer."""
         from transformers import DynamicCache, EncoderDecoderCache
 
-        if reader.training and getattr(reader, "is_gradient_checkpointing", False):
+        if reader.training and checkpoints(reader):
             raise StateError(
                 "gradient checkpointing drops the attention cache, and with it the prefix; call "
                 "model.gradient_checkpointing_disable(), or use PromptTuningConfig"
