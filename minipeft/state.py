@@ -24,7 +24,11 @@ from .virtual import PromptMethod
 PREFIX = "base_model.model."
 PROMPT = "prompt_embeddings"
 # Our parameter's name -> its name on disk, where they differ.
-ON_DISK = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+ON_DISK = {
+    "lora_A": "lora_A.weight",
+    "lora_B": "lora_B.weight",
+    "trained_bias.bias": "base_layer.bias",
+}
 
 
 def keys_of(
