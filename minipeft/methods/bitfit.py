@@ -178,6 +178,8 @@ def with_biases(
     Raises:
         TargetError: a bias that could not be trained beside its layer.
     """
+    fix = "name in target_modules the layers whose biases you want"
+    fix = fix if named else "bias='lora_only' trains those of the adapted layers"
     heads = find_heads(model, config)
     target = config.target_modules if named else None
     if isinstance(target, str) and target.lower() == ALL_LINEAR:
@@ -196,14 +198,14 @@ def with_biases(
         if len(names) > 1:
             raise TargetError(
                 f"{listed(names)} share one bias, and what is trained beside each would count for "
-                f"all of them; name one of them in target_modules"
+                f"all of them; {fix}"
             )
     for name, layer in mine.items():
-        refuse_unknown(name, layer, users)
+        refuse_unknown(name, layer, users, fix)
     return [name for names in users.values() for name in names]
 
 
-def refuse_unknown(name: str, layer: nn.Module, known: Container[int]) -> None:
+def refuse_unknown(name: str, layer: nn.Module, known: Container[int], fix: str) -> None:
     """Raise TargetError for a parameter that is called a bias and that nobody is known to add."""
     own = layer.original_module if isinstance(layer, SavedModule) else layer
     for key, bias in own.named_parameters(recurse=own is not layer):
@@ -217,10 +219,7 @@ def refuse_unknown(name: str, layer: nn.Module, known: Container[int]) -> None:
         else:
             why = f"it is not known where {type(layer).__name__} adds it"
         path = f"{name}.{key}" if name else key
-        raise TargetError(
-            f"the bias {path!r} cannot be trained beside its layer: {why}; name in target_modules "
-            f"the layers whose biases you want"
-        )
+        raise TargetError(f"the bias {path!r} cannot be trained beside its layer: {why}; {fix}")
 
 
 def small(model: nn.Module, names: list[str]) -> list[str]:

@@ -23,6 +23,7 @@ from ..config import LayerConfig, PeftType, check_bool, check_choice, check_int,
 from ..core import Method
 from ..errors import TargetError
 from ..families import ATTENTION
+from .lora_bias import TrainedBias, only_biases
 
 
 def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
@@ -49,8 +50,8 @@ class LoRALayer(Method["LoraConfig"]):
         rank: r, the inner width of the product B A.
         lora_alpha: α; the update is scaled by α/r, so that changing r keeps its size.
         dropout: probability of dropping an entry of x on the LoRA path; the frozen path keeps all.
-        use_rslora: scale by α/√r instead.
-        init_lora_weights: see `reset_parameters`.
+        use_rslora, init_lora_weights: see `scaling` and `reset_parameters`.
+        bias: the frozen layer's bias, if it is to be trained as well.
         dtype, device: of A and B.
 
     Attributes:
@@ -69,6 +70,7 @@ class LoRALayer(Method["LoraConfig"]):
         dropout: float = 0.0,
         use_rslora: bool = False,
         init_lora_weights: bool | str = True,
+        bias: Tensor | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
@@ -77,6 +79,7 @@ class LoRALayer(Method["LoraConfig"]):
         self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=dtype, device=device))
         self.lora_B = nn.Parameter(torch.empty(out_features, rank, dtype=dtype, device=device))
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.trained_bias = None if bias is None else TrainedBias(bias, dtype=dtype)
         self.reset_parameters(init_lora_weights)
 
     def reset_parameters(self, init_lora_weights: bool | str = True) -> None:
@@ -109,7 +112,7 @@ class LoRALayer(Method["LoraConfig"]):
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The update with dropout on its input only."""
         h: Tensor = self(self.dropout(x), y)
-        return h
+        return h if self.trained_bias is None else self.trained_bias.after(x, h)
 
     def delta_weight(self) -> Tensor:
         """ΔW = s · B A, shape (out, in)."""
@@ -117,16 +120,19 @@ class LoRALayer(Method["LoraConfig"]):
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W (out, in), b -> W + ΔW, b: one matrix that does what both do."""
-        return weight + self.delta_weight(), bias
+        folded = weight + self.delta_weight()
+        return (folded, bias) if self.trained_bias is None else self.trained_bias.fold(folded, bias)
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
-        (r, inn), out = self.lora_A.shape, self.lora_B.shape[0]
-        return f"in_features={inn}, out_features={out}, rank={r}, scaling={self.scaling:g}"
+        (r, n), out = self.lora_A.shape, self.lora_B.shape[0]
+        return f"in_features={n}, out_features={out}, rank={r}, scaling={self.scaling:g}"
 
     @classmethod
-    def for_layer(cls, base: bases.Base, config: LoraConfig) -> LoRALayer:
+    def for_layer(cls, base: bases.Base, config: LoraConfig) -> Method[Any]:
         """A LoRA beside `base`, on its device, in at least float32."""
+        if not base.targeted:
+            return TrainedBias.for_layer(base, config)
         if config.fan_in_fan_out and not isinstance(base, bases.Conv1D):
             raise TargetError(
                 f"fan_in_fan_out=True says that weights are stored (in, out), but "
@@ -140,14 +146,18 @@ class LoRALayer(Method["LoraConfig"]):
             dropout=config.lora_dropout,
             use_rslora=config.use_rslora,
             init_lora_weights=config.init_lora_weights,
+            bias=None if config.bias == "none" else base.bias,
             dtype=base.adapter_dtype,
             device=base.device,
         )
 
     @classmethod
     def count(cls, base: bases.Base, config: LoraConfig) -> int:
-        """R · (in + out)."""
-        return lora_parameters(base.in_features, base.out_features, config.r)
+        """R · (in + out), and the width of the bias where it is trained."""
+        bias = 0 if config.bias == "none" or base.bias is None else base.bias.numel()
+        return bias + base.targeted * lora_parameters(base.in_features, base.out_features, config.r)
+
+    companions = staticmethod(only_biases)
 
 
 class LoRALinear(nn.Module):
@@ -167,10 +177,8 @@ class LoRALinear(nn.Module):
         super().__init__()
         base = bases.view(base_layer)
         if base is None:
-            raise TargetError(
-                f"LoRALinear wraps a linear layer (nn.Linear or Conv1D), "
-                f"got {type(base_layer).__name__}"
-            )
+            kind = type(base_layer).__name__
+            raise TargetError(f"LoRALinear wraps an nn.Linear or a Conv1D, got {kind}")
         self.base_layer = base_layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.lora = LoRALayer(
@@ -200,11 +208,12 @@ class LoraConfig(LayerConfig):
         use_rslora: scale by α/√r.
         init_lora_weights: True, "gaussian", or False (see `LoRALayer.reset_parameters`).
         fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
+        bias: the biases trained as well: "none", "all", or "lora_only" (see lora_bias.py).
     """
 
     peft_type: ClassVar[str] = PeftType.LORA
     not_yet: ClassVar[tuple[str, ...]] = (
-        "bias", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
+        "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
         "exclude_modules", "loftq_config", "use_dora", "layer_replication",
         "trainable_token_indices", "megatron_config", "megatron_core",
     )  # fmt: skip
@@ -238,3 +247,4 @@ class LoraConfig(LayerConfig):
         for name in ("use_rslora", "fan_in_fan_out"):
             check_bool(self, name)
         check_choice(self, "init_lora_weights", (True, False, "gaussian"))
+        check_choice(self, "bias", ("none", "all", "lora_only"))
