@@ -78,6 +78,7 @@ def save(
     values = {**config.to_dict(), "inference_mode": True}
     if "fan_in_fan_out" in values:  # peft must be told how the layers store W; we look
         mine = [s for _, s in slots(model) if isinstance(s, Wrapper) and name in s.adapters]
+        mine = [wrapper for wrapper in mine if wrapper.adapters[name].changes_matrix]
         values["fan_in_fan_out"] = all(is_conv1d(wrapper.base_layer) for wrapper in mine)
     plain = {key: t.detach().cpu().clone().contiguous() for key, t in tensors.items()}
     header = {"format": "pt", **{key: str(values.pop(key)) for key in OURS & values.keys()}}

@@ -125,7 +125,7 @@ def refuse_misfit(
     said = []
     if lost := [key for key in own if key not in given]:
         said.append(f"lacks {len(lost)} tensors that this model needs: {listed(lost, 3)}")
-    if extra := [key for key in given if key not in own]:
+    if extra := [key for key in given if key not in own and repeated(key) not in own]:
         said.append(
             f"has {len(extra)} tensors that have no place in this model: {listed(extra, 3)}"
         )
@@ -136,6 +136,13 @@ def refuse_misfit(
             break
     if said:
         raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
+
+
+def repeated(key: str) -> str:
+    """The name that a head's bias has: with bias="all" peft writes it under three names."""
+    for part in (".original_module.bias", ".modules_to_save.bias"):
+        key = key.removesuffix(part) + ".bias" if key.endswith(part) else key
+    return key
 
 
 def made_for(config: Any) -> str:

@@ -75,13 +75,14 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("target_modules", {"c_attn", None}, "must hold module names (non-empty strings), got None"),
     ("target_modules", [""], "must hold module names (non-empty strings), got '' (str)"),
     ("target_modules", nn.Linear, "target_modules must be a list of module names"),
+    ("bias", "lora", "bias must be one of 'none', 'all', 'lora_only', got 'lora' (str); did you"),
+    ("bias", True, "bias must be one of 'none', 'all', 'lora_only', got True (bool)"),
     ("modules_to_save", "classifier", "modules_to_save must be a list of module names"),
     ("modules_to_save", [], "modules_to_save must not be empty; leave it out"),
     ("modules_to_save", [3], "modules_to_save must hold module names"),
 ]
 # What later versions have: a value that asks for something, and the neutral ones.
 LATER: dict[str, tuple[Any, list[Any]]] = {
-    "bias": ("all", ["none"]),
     "layers_to_transform": ([0], [None]),
     "layers_pattern": ("h", [None]),
     "rank_pattern": ({"c_attn": 4}, [{}, None]),
