@@ -12,7 +12,7 @@ ONE      := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
             HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 MINIPEFT_HOME=$(CURDIR)/$(VENV)/scratch
 WORKERS  ?= 2
 
-.PHONY: install lab test test-fast lint types unit notebooks demo bench build clean
+.PHONY: install lab test test-fast lint types unit notebooks demo accuracy bench build clean
 
 install: $(READY)
 
@@ -47,6 +47,10 @@ notebooks: $(READY)
 
 demo: $(READY)
 	$(BIN)/minipeft demo
+
+# The sweep of learning rates and the table of accuracies: about an hour, resumed where it stopped.
+accuracy: $(READY)
+	$(BIN)/python tests/accuracy.py
 
 bench: $(READY)
 	$(BIN)/python tests/bench.py

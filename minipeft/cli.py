@@ -44,15 +44,19 @@ def demo(
     ),
     task: Annotated[str, typer.Option(help="mood, opposite, where")] = "opposite",
     seed: Annotated[int, typer.Option(help="of the data's order and of the new weights")] = 0,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="full, lora, adapter, ia3, ..., once for each; default: all"),
+    ] = None,
 ) -> None:
     """Fine-tune the bundled model with each method there is, and compare them in one table."""
-    from .demo import run
+    from .demo import METHODS, run
 
     table = Table(title=f"{model} on the task {task!r}, seed {seed}")
     for heading in ("method", "trained", "of all", "steps", "seconds", "loss"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     table.add_column("accuracy", justify="right")
-    for row in run(model, task, seed):
+    for row in run(model, task, seed, method or tuple(METHODS)):
         table.add_row(*row)
     Console().print(table)
 

@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
-from . import LoraConfig, get_peft_model
+from . import (
+    AdapterConfig,
+    BitFitConfig,
+    IA3Config,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    PTuningV2Config,
+    get_peft_model,
+)
 from .config import PeftConfig
+from .errors import ConfigError, did_you_mean, listed
 from .tasks import RECIPES, load_task
 from .training import accuracy, fit
 from .zoo import load_base
 
-# {what to call it: (its config, or None to train the whole model; its recipe)}
-DEMOS: dict[str, tuple[PeftConfig | None, str]] = {
-    "full fine-tuning": (None, "full"),
-    "LoRA, r = 8": (LoraConfig(r=8, lora_alpha=32, target_modules="all-linear"), "lora"),
+_TOKENS: dict[str, Any] = {"num_virtual_tokens": 10, "task_type": "CAUSAL_LM"}
+# {key in RECIPES: (what to call it, its config on a bundled model; None trains the whole model)}
+METHODS: dict[str, tuple[str, PeftConfig | None]] = {
+    "full": ("full fine-tuning", None),
+    "lora": ("LoRA, r = 8", LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")),
+    "adapter": ("Adapter, m = 32", AdapterConfig(adapter_dim=32, adapter_dropout=0.0)),
+    "ia3": ("IA³", IA3Config()),
+    "bitfit": ("BitFit", BitFitConfig()),
+    "prefix_tuning": ("prefix tuning, v = 10", PrefixTuningConfig(**_TOKENS)),
+    "p_tuning_v2": ("P-tuning v2, v = 10", PTuningV2Config(**_TOKENS)),
+    "p_tuning": ("P-tuning, v = 10", PromptEncoderConfig(**_TOKENS)),
+    "prompt_tuning": ("prompt tuning, v = 10", PromptTuningConfig(**_TOKENS)),
 }
 
 
-def run(name: str, task: str, seed: int) -> Iterator[tuple[str, ...]]:
+def prepare(name: str, method: str, seed: int) -> tuple[Any, Any]:
+    """A fresh base model, with the method's adapter in it, and its tokenizer.
+
+    Args:
+        name: the base model, as `load_base` takes it.
+        method: a key of `METHODS`.
+        seed: of the adapter's new weights.
+
+    Raises:
+        ConfigError: an unknown method.
+    """
+    if method not in METHODS:
+        raise ConfigError(
+            f"no method {method!r}; there are {listed(METHODS, 20)}{did_you_mean(method, METHODS)}"
+        )
+    model, tokenizer = load_base(name)
+    config = METHODS[method][1]
+    torch.manual_seed(seed)
+    return (model.requires_grad_(True) if config is None else get_peft_model(model, config)), (
+        tokenizer
+    )
+
+
+def run(
+    name: str, task: str, seed: int, methods: Sequence[str] = tuple(METHODS)
+) -> Iterator[tuple[str, ...]]:
     """Fine-tune a fresh copy of the base with each method, with a progress bar.
 
     Args:
         name: the base model, as `load_base` takes it.
         task: one of `minipeft.tasks.TASKS`.
         seed: of the new weights and of the order of the data.
+        methods: keys of `METHODS`.
 
     Yields:
         a row of the table: method, trained parameters, their share, steps, seconds, last loss,
         accuracy on the test split before and after.
     """
     data = load_task(task)
-    for method, (config, recipe) in DEMOS.items():
-        torch.manual_seed(seed)
-        model, tokenizer = load_base(name)
-        before = accuracy(model, tokenizer, data["test"])
-        if config is None:
-            model.requires_grad_(True)
-        else:
-            model = get_peft_model(model, config)
+    before = accuracy(*load_base(name), data["test"])
+    for method in methods:
+        model, tokenizer = prepare(name, method, seed)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
-        print(method)
-        history = fit(model, tokenizer, data["train"], seed=seed, **RECIPES[recipe])
+        print(METHODS[method][0])
+        history = fit(model, tokenizer, data["train"], seed=seed, **RECIPES[method])
         after = accuracy(model, tokenizer, data["test"])
         yield (
-            method,
+            METHODS[method][0],
             f"{trained:,}",
             f"{trained / total:.2%}",
-            str(RECIPES[recipe]["steps"]),
+            str(RECIPES[method]["steps"]),
             f"{history.seconds:.1f}",
             f"{sum(history.losses[-10:]) / 10:.3f}",
             f"{before:.0%} → {after:.0%}",
