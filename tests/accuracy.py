@@ -127,7 +127,7 @@ def page() -> Iterator[str]:
     yield "# What each method reaches on the bundled models\n"
     yield "Written by `make accuracy` (tests/accuracy.py says how). 500 steps of 16 rows (full"
     yield "fine-tuning 300), the same for all tasks; accuracy in percent on 500 test rows, seeds"
-    yield "0, 1, 2. Chance is 17 % on mood and opposite (six moods) and 8 % on where (twelve places)."
+    yield "0, 1, 2. Chance is 17 % on mood and opposite (six moods), 8 % on where (twelve places)."
     yield "The learning rate was chosen on the validation split of tiny-gpt2 with seed 100.\n"
     for base in ("tiny-gpt2", "tiny-bloom"):
         yield f"## {base}\n"
@@ -148,8 +148,8 @@ def page() -> Iterator[str]:
             yield f"| {names[method]} | {count} | {lr:g} | {' | '.join(cells)} |"
         yield ""
     yield "## The sweep\n"
-    yield "tiny-gpt2, validation split, seed 100. In use is the rate with the highest sum, or, where"
-    yield "sums are equal, the lowest loss.\n"
+    yield "tiny-gpt2, validation split, seed 100. In use is the rate with the highest sum, or where"
+    yield "sums are equal the lowest loss.\n"
     yield f"| method | learning rate | {' | '.join(SWEEP_TASKS)} |"
     yield "|---|---:|" + "---:|" * len(SWEEP_TASKS)
     chosen = best(known)
