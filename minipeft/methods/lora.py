@@ -178,7 +178,7 @@ class LoRALinear(nn.Module):
         base = bases.view(base_layer)
         if base is None:
             kind = type(base_layer).__name__
-            raise TargetError(f"LoRALinear wraps an nn.Linear or a Conv1D, got {kind}")
+            raise TargetError(f"LoRALinear wraps an nn.Linear or Conv1D layer, got {kind}")
         self.base_layer = base_layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.lora = LoRALayer(
