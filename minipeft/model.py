@@ -151,19 +151,14 @@ class PeftModel(nn.Module):
         The originals are kept for `unmerge_adapter`: merged layers take twice their memory.
 
         Raises:
-            AdapterNameError, StateError: an unknown name, merged already, a weight shared with
-                another layer, or a result that is not finite; nothing was merged.
+            AdapterNameError, StateError: an unknown name, or why a layer refused; none was merged.
         """
         names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
         self.base_model.merge(names)
 
     def unmerge_adapter(self) -> None:
-        """Put the original weights back, bit for bit.
-
-        Raises:
-            StateError: nothing is merged.
-        """
+        """Put the original weights back, bit for bit; StateError if nothing is merged."""
         if not self.base_model.merged:
             raise StateError("nothing is merged; merge_adapter() comes first")
         self.base_model.unmerge()
@@ -229,7 +224,7 @@ class PeftModel(nn.Module):
             is_trainable: True to go on training; otherwise it is frozen, in eval mode.
 
         Raises:
-            CheckpointNotFoundError, CheckpointError: and the model was not changed.
+            CheckpointNotFoundError, CheckpointError: the model was not changed.
         """
         refuse.non_model(model)
         refuse.non_bool("is_trainable", is_trainable)
