@@ -99,6 +99,16 @@ def model_type(model: nn.Module | None) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+# Families that count positions from pad_token_id + 1 on, where others count from 0.
+_AFTER_PAD = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm"}
+
+
+def first_position(model: nn.Module) -> int:
+    """The position of the first token of a text."""
+    config: Any = getattr(model, "config", None)
+    return int(config.pad_token_id) + 1 if model_type(model) in _AFTER_PAD else 0
+
+
 def qkv_rows(model: nn.Module | None, out_features: int) -> dict[str, Tensor] | None:
     """Which output rows of a fused projection are Q, K and V; None where the layout is not known.
 

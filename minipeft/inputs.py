@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import StateError
+from .families import first_position
 
 Inputs = dict[str, Any]
 
@@ -64,10 +65,24 @@ def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
         StateError: with the numbers.
     """
     longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = None if longest is None else longest - first_position(model)
     if longest is not None and text <= longest < v + text:
         raise StateError(
             f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
             f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
+        )
+
+
+def refuse_fixed_size(past: Any) -> None:
+    """Refuse a cache that was made for the text alone.
+
+    Raises:
+        StateError: with the fix.
+    """
+    if getattr(past, "is_compileable", False):  # transformers' word for tensors of fixed size
+        raise StateError(
+            f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
+            f"leave cache_implementation out, or give a DynamicCache"
         )
 
 
@@ -79,13 +94,16 @@ def longer_mask(mask: Tensor | None, v: int, text: int) -> Tensor | None:
     Raises:
         StateError: the mask has other sizes.
     """
-    if mask is None or (mask.dim() == 2 and mask.shape[1] == v + text):
-        return mask
-    if mask.dim() != 2 or mask.shape[1] != text:
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] not in (text, v + text):
+        got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise StateError(
             f"with virtual tokens attention_mask must be (batch, {text}), one column for each "
-            f"token of text; got {tuple(mask.shape)}"
+            f"token of text; got {got}"
         )
+    if mask.shape[1] == v + text:
+        return mask
     return torch.cat([mask.new_ones(mask.shape[0], v), mask], dim=1)
 
 
@@ -113,11 +131,12 @@ def lengthen(model: nn.Module, inputs: Inputs, v: int, *, inserted: bool) -> Non
         positions = positions + v
         if inserted:
             first = torch.arange(v, device=positions.device).expand(batch, v)
+            first = first + first_position(model)
             positions = torch.cat([first, positions.expand(batch, -1)], dim=1)
     elif mask is not None and accepts(model, "position_ids") and not bool(mask.all()):
         # 1 1 0 0 1 1 1 -> 0 1 1 1 2 3 4: padding does not count
         counted = (mask.long().cumsum(1) - 1).clamp(min=0)  # (b, v + s + t)
-        positions = counted[:, -(v + t if inserted else t) :]
+        positions = first_position(model) + counted[:, -(v + t if inserted else t) :]
     if positions is not None:
         inputs["position_ids"] = positions
     if inserted and inputs.get("token_type_ids") is not None:
@@ -134,6 +153,48 @@ def lengthen_labels(inputs: Inputs, v: int) -> None:
     for name in ("start_positions", "end_positions"):
         if inputs.get(name) is not None:
             inputs[name] = inputs[name] + v
+
+
+def places(mask: Tensor, v: int, padding: Tensor) -> Tensor:
+    """Where v virtual tokens and t of text stand when padding comes first: columns (b, v + t).
+
+    With p tokens of padding before the text, the virtual ones go to p … p + v - 1, and the text
+    behind them: v v p p t t t -> p p v v t t t. T5 looks at distances between columns, and padding
+    between the virtual tokens and the text would change them.
+
+    Args:
+        mask: any of the batch's masks, (b, v + t).
+        v: how many virtual tokens.
+        padding: p, (b, 1).
+    """
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    virtual, text = columns[:v], columns[:-v]
+    return torch.cat([padding + virtual, text + v * (text >= padding)], dim=1)
+
+
+def padding_first(inputs: Inputs, v: int) -> None:
+    """Move the virtual tokens behind the padding before the text: embeddings and mask."""
+    mask = inputs["attention_mask"]
+    if mask is not None:
+        padding = leading_zeros(mask[:, v:])
+        order = places(mask, v, padding).argsort(dim=1)
+        inputs["attention_mask"] = mask.gather(1, order)
+        inputs["inputs_embeds"] = reordered(inputs["inputs_embeds"], order)
+
+
+def virtual_first(hidden: Tensor, mask: Tensor | None, v: int) -> Tensor:
+    """The other direction, for what comes out: hidden (b, v + t, d), the mask of padding_first."""
+    return hidden if mask is None else reordered(hidden, places(mask, v, leading_zeros(mask)))
+
+
+def reordered(x: Tensor, order: Tensor) -> Tensor:
+    """The columns of x (b, v + t, d) in the order (b, v + t)."""
+    return x[torch.arange(len(x), device=x.device)[:, None], order]
+
+
+def leading_zeros(mask: Tensor) -> Tensor:
+    """How many zeros each row begins with, (b, 1)."""
+    return (mask.cumsum(1) == 0).sum(1, keepdim=True)
 
 
 def lengthen_encoder_mask(inputs: Inputs, v: int) -> None:

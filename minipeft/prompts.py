@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .core import Slot
 from .errors import StateError
@@ -27,6 +27,9 @@ from .inputs import (
     lengthen_encoder_mask,
     lengthen_labels,
     named,
+    padding_first,
+    refuse_fixed_size,
+    virtual_first,
 )
 from .virtual import PromptMethod
 
@@ -43,7 +46,10 @@ class PromptSlot(Slot):
     def __init__(self, model: Any):
         super().__init__()
         self.training = self.adapters.training = model.training
+        self.encodes = bool(getattr(model.config, "is_encoder_decoder", False))
+        # Its head picks the last token out of as many outputs as there are ids.
         self.classifies = type(model).__name__.endswith("ForSequenceClassification")
+        self.classifies = self.classifies and not self.encodes
         self.hooks: list[Any] = []
         self.readers: list[bool] = []
         model.add_module(NAME, self)
@@ -94,7 +100,7 @@ class PromptSlot(Slot):
         if method is None:
             return None
         inputs, v = named(model, args, kwargs), method.num_virtual_tokens
-        if getattr(model.config, "is_encoder_decoder", False):
+        if self.encodes:
             lengthen_encoder_mask(inputs, v)
         elif not self.classifies and cached(inputs) == 0:
             lengthen_labels(inputs, v)
@@ -105,21 +111,36 @@ class PromptSlot(Slot):
         method = self.method(inserted)
         if method is None:
             return None
-        inputs, first = named(reader, args, kwargs), cached(named(reader, args, kwargs)) == 0
-        lengthen(reader, inputs, method.num_virtual_tokens, inserted=inserted and first)
+        inputs = named(reader, args, kwargs)
+        refuse_fixed_size(inputs.get("past_key_values"))
+        first, v = cached(inputs) == 0, method.num_virtual_tokens
+        lengthen(reader, inputs, v, inserted=inserted and first)
         if first:
             method.put_before(reader, inputs)
+        if inserted and self.encodes:
+            padding_first(inputs, v)
         return (), inputs
 
     def after_reader(
         self, inserted: bool, reader: Any, args: Any, kwargs: Inputs, output: Any
     ) -> Any:
-        """A classifier looks for the last token of the text: it must not count virtual ones."""
+        """What the text's own outputs are: a classifier's head must not count virtual ones."""
         method = self.method(inserted)
         if method is None:
             return output
-        if self.classifies and inserted:
-            output.last_hidden_state = output.last_hidden_state[:, method.num_virtual_tokens :]
-        if kwargs.get("use_cache") is False and output.get("past_key_values") is not None:
+        v = method.num_virtual_tokens
+        if inserted and self.encodes:
+            return replaced(output, virtual_first(output[0], kwargs["attention_mask"], v))
+        if inserted and self.classifies:
+            return replaced(output, output[0][:, v:])
+        if not inserted and kwargs.get("use_cache") is False and not isinstance(output, tuple):
             output.past_key_values = None  # generate would take the prefix for a cache of the text
         return output
+
+
+def replaced(output: Any, hidden: Tensor) -> Any:
+    """The output of a reader with other hidden states; it is a tuple with return_dict=False."""
+    if isinstance(output, tuple):
+        return (hidden, *output[1:])
+    output.last_hidden_state = hidden
+    return output

@@ -67,9 +67,9 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
     if isinstance(config, PromptConfig):
         heads = find_heads(model, config)
         refuse.clash(model, (), heads)
+        known: Any = config.of_model(model, keys=not method.inserted)
         method.reader(model)  # a model without a place for the virtual tokens refuses here
         prompt = method.for_model(model, config, fresh=every).train(model.training)
-        known: Any = config.of_model(model, keys=not prompt.inserted)
         return Plan(name, replace(copy.deepcopy(config), **known), {}, copies_of(heads), prompt)
     targets = find_targets(model, config, every=every)
     heads = find_heads(model, config)

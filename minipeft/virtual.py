@@ -217,10 +217,6 @@ class CachePrompt(PromptMethod[P]):
                 "model.gradient_checkpointing_disable(), or use PromptTuningConfig"
             )
         past = inputs.get("past_key_values")
-        if getattr(past, "is_compileable", False):
-            raise StateError(
-                "a cache of fixed size has no room for the prefix; leave cache_implementation out"
-            )
         if past is None:
             past = DynamicCache(config=reader.config)
             if getattr(reader.config, "is_encoder_decoder", False):
