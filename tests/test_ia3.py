@@ -144,6 +144,7 @@ def test_half_precision_is_equal_to_the_bit(name: str, dtype: torch.dtype):
         ("llama", {"target_modules": r".*(q|down)_proj", "feedforward_modules": r".*\.down_proj"}),
         ("bert", {"target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS"}),
         ("bloom", {"target_modules": ["dense"], "feedforward_modules": ["dense"]}),
+        ("bloom", {"target_modules": ["dense_4h_to_h"]}),  # the default says mlp.dense_4h_to_h
     ],
     ids=str,
 )

@@ -178,6 +178,29 @@ def test_their_gradient_is_that_of_the_whole_vector(name: str):
     assert state_of(ours) == before
 
 
+def test_a_cross_attention_that_fuses_keys_and_values_alone_is_scaled_whole():
+    config = tiny("gpt2").config
+    config.add_cross_attention = True
+    model = get_peft_model(type(tiny("gpt2"))(config), IA3Config(fused_qkv="kv"))
+    block = model.get_base_model().transformer.h[0]
+    shapes = [
+        tuple(layer.adapters["default"].ia3_l.shape)
+        for layer in (block.attn.c_attn, block.crossattention.c_attn)
+    ]
+    assert shapes == [(32, 1), (32, 1)]
+    assert isinstance(block.attn.c_attn.adapters["default"], FusedIA3)
+    assert not isinstance(block.crossattention.c_attn.adapters["default"], FusedIA3)
+
+
+def test_a_float64_model_gets_a_float64_vector():
+    model = scaled("gpt2", torch.float64, fused_qkv="kv")
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    before = output(model, "gpt2")
+    model.merge_adapter()
+    # float64: the rounding of float32 would leave 1e-7
+    assert (output(model, "gpt2") - before).abs().max() <= 1e-13 * before.abs().max()
+
+
 def test_queries_that_are_scaled_are_refused_and_nothing_is_copied(tmp_path):
     ours, whole = scaled("gpt2", fused_qkv="kv"), scaled("gpt2")
     before = state_of(ours)
@@ -265,6 +288,7 @@ def test_options_out_of_range_or_mistyped(options: dict[str, Any], said: str):
         ("mlp", {"target_modules": ["first"], "fused_qkv": "kv"}, "chooses none in this MLP"),
         ("llama", {"fused_qkv": "kv"}, r"chooses none in this LlamaForCausalLM \('llama'\)"),
         ("gpt2", {"target_modules": ["mlp.c_proj"], "fused_qkv": "kv"}, "chooses none"),
+        ("gpt2", {"feedforward_modules": ["c_attn"], "fused_qkv": "kv"}, "chooses none"),
         ("gpt2", {"feedforward_modules": ["c_porj"]}, "did you mean 'c_proj'"),
         ("gpt2", {"target_modules": ["c_attn"], "feedforward_modules": ["c_porj"]}, "'c_proj'"),
         (

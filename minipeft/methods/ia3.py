@@ -127,7 +127,7 @@ class IA3(Method["IA3Config"]):
             # GPT-2's cross-attention has a c_attn of K and V alone, (2d,): all of it counts.
             if base.out_features == 3 * model.config.hidden_size:
                 parts = qkv_rows(model, base.out_features) or {}
-                rows = torch.cat([parts["k"], parts["v"]]).sort().values  # (2d,)
+                rows = torch.cat([parts["k"], parts["v"]])  # (2d,)
         return base.out_features, False, rows
 
     @classmethod
@@ -159,7 +159,7 @@ class FusedIA3(IA3):
 
     Args:
         features: the layer's width, 3d.
-        rows: which of them are K's and V's, (2d,), int64, in ascending order.
+        rows: which of them are K's, then V's, (2d,), int64.
         init_ia3_weights: as in `IA3`.
 
     Attributes:
