@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
-from .errors import CheckpointError, TargetError
+from .errors import CheckpointError, ConfigError, TargetError
 from .files import (
     CONFIG,
     OURS,
@@ -48,6 +49,21 @@ from .virtual import PromptMethod
 ENCODER = "prompt_encoder.safetensors"
 
 # --- saving --------------------------------------------------------------------------------------
+
+
+def save_all(
+    model: nn.Module,
+    configs: Mapping[str, PeftConfig],
+    directory: str | os.PathLike[str],
+    save_encoder: bool = False,
+) -> None:
+    """Write adapters, given by name: "default" into the directory, others into subfolders."""
+    if save_encoder:
+        for name in configs:  # before anything is written
+            find_encoder(model, name)
+    for name, config in configs.items():
+        folder = os.path.join(directory, "" if name == "default" else name)
+        save(model, config, name, folder, save_encoder)
 
 
 def save(
@@ -99,8 +115,8 @@ def find_encoder(model: nn.Module, name: str) -> PromptMethod[Any]:
         if isinstance(module, PromptMethod) and not module.is_stored():
             return module
     raise CheckpointError(
-        f"save_encoder=True, but adapter {name!r} has no network that computes virtual tokens; "
-        f"leave save_encoder out: the two files hold all there is"
+        f"save_encoder=True, but adapter {name!r} has no network that computes virtual tokens: its "
+        f"two files hold all there is; leave save_encoder out, or name others in selected_adapters"
     )
 
 
@@ -185,7 +201,7 @@ def fit(
     """Plan the adapter on this model and compare its keys and shapes with the file's."""
     try:
         planned = plan(model, config, name, every=False)
-    except TargetError as error:
+    except (TargetError, ConfigError) as error:
         raise CheckpointError(
             f"the adapter in {folder} does not fit this {type(model).__name__}{made_for(config)}: "
             f"{error}"

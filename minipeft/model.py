@@ -202,10 +202,8 @@ class PeftModel(nn.Module):
         """
         names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
         refuse.unknown(self.peft_config, names)
-        for name in names:
-            folder = os.path.join(save_directory, "" if name == "default" else name)
-            own = self.peft_config[name]
-            checkpoint.save(self.get_base_model(), own, name, folder, save_encoder)
+        configs = {name: self.peft_config[name] for name in names}
+        checkpoint.save_all(self.get_base_model(), configs, save_directory, save_encoder)
 
     @classmethod
     def from_pretrained(

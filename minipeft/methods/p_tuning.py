@@ -111,7 +111,8 @@ class PromptEncoder(PromptTuning["PromptEncoderConfig"]):
         """V·d, and the network's: (d·h + h) + (h·h + h) + (h·d + d) for the MLP.
 
         For the LSTM, whose four gates read the input and the state, with L layers in two
-        directions: 8·h·((d + h + 2) + (L - 1)·(3·h + 2)), and (4·h·h + 2·h) + (2·h·d + d) for its head.
+        directions: 8·h·((d + h + 2) + (L - 1)·(3·h + 2)), and for its head
+        (4·h·h + 2·h) + (2·h·d + d).
         """
         known = config.of_model(model)
         d = known["token_dim"]

@@ -39,7 +39,11 @@ class PTuningV2(PrefixEncoder["PTuningV2Config"]):
 
 @dataclass
 class PTuningV2Config(PrefixTuningConfig):
-    """What P-tuning v2 is: the options of `PrefixTuningConfig`, and peft reads it as that."""
+    """What P-tuning v2 is: the options of `PrefixTuningConfig`.
+
+    The file says PREFIX_TUNING, as peft has no other name for what it holds, and is read as that
+    here too: once trained, the two are the same. They differ in how they start.
+    """
 
     peft_type: ClassVar[str] = PeftType.P_TUNING_V2
     saved_as: ClassVar[str] = PeftType.PREFIX_TUNING

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..config import PeftType, check_choice, check_string, shown
 from ..errors import ConfigError, ConfigTypeError
+from ..inputs import Inputs, lengthen, lengthen_labels
 from ..virtual import EmbeddingPrompt, P, PromptConfig
 
 
@@ -44,7 +45,7 @@ class PromptTuning(EmbeddingPrompt[P]):
         soft_prompt: P, shape (v, d).
 
     Raises:
-        ConfigTypeError: initialize_from_vocab is no embedding.
+        ConfigTypeError: initialize_from_vocab is no embedding. ConfigError: it has another width.
     """
 
     def __init__(
@@ -66,6 +67,11 @@ class PromptTuning(EmbeddingPrompt[P]):
                 raise ConfigTypeError(
                     f"initialize_from_vocab must be the model's word embedding, such as "
                     f"model.get_input_embeddings(), or None; got {shown(initialize_from_vocab)}"
+                )
+            if initialize_from_vocab.embedding_dim != token_dim:
+                raise ConfigError(
+                    f"token_dim={token_dim} does not fit an embedding of width "
+                    f"{initialize_from_vocab.embedding_dim}"
                 )
             words = torch.randint(initialize_from_vocab.num_embeddings, (num_tokens,))
             self.copy_rows(initialize_from_vocab, words)
@@ -132,16 +138,13 @@ class PromptTunedTransformer(nn.Module):
         labels: Tensor | None = None,
     ) -> Any:
         """Ids, mask and labels (b, t) -> the model's output for v + t positions, with its loss."""
-        v, (batch, _) = self.prompt_tuning.num_virtual_tokens, input_ids.shape
-        embeds = self.base_model.get_input_embeddings()(input_ids)  # (b, t, d)
-        if attention_mask is not None:  # the prompt is read
-            ones = attention_mask.new_ones(batch, v)
-            attention_mask = torch.cat([ones, attention_mask], dim=1)
-        if labels is not None:  # and not learned by heart
-            labels = torch.cat([labels.new_full((batch, v), -100), labels], dim=1)
-        return self.base_model(
-            inputs_embeds=self.prompt_tuning(embeds), attention_mask=attention_mask, labels=labels
-        )
+        v = self.prompt_tuning.num_virtual_tokens
+        inputs: Inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs["labels"] = labels
+        lengthen_labels(inputs, v)  # v times -100: the prompt is not learned by heart
+        lengthen(self.base_model, inputs, v, inserted=True)  # v ones: the prompt is read
+        embeds = self.base_model.get_input_embeddings()(inputs.pop("input_ids"))  # (b, t, d)
+        return self.base_model(inputs_embeds=self.prompt_tuning(embeds), **inputs)
 
 
 @dataclass
