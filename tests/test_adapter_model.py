@@ -41,6 +41,18 @@ def test_the_adapters_get_gradients_and_the_base_none(name: str):
         assert parameter.grad is None or parameter.grad.abs().max() > 0, path
 
 
+def test_its_options_reach_the_module():
+    options = {"adapter_dim": 3, "hidden_act": "tanh", "adapter_dropout": 0.25, "init": "xavier"}
+    for name in ("gpt2", "bert"):
+        model = get_peft_model(tiny(name), AdapterConfig(**options))
+        found = [m for m in model.modules() if isinstance(m, Adapter)]
+        assert len(found) == 4
+        for adapter in found:
+            assert isinstance(adapter.activation, torch.nn.Tanh)
+            assert (adapter.dropout.p, adapter.down_project.out_features) == (0.25, 3)
+            assert adapter.up_project.weight.abs().max() > 0
+
+
 def test_it_trains():
     model = get_peft_model(tiny("gpt2"), AdapterConfig(adapter_dim=8))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
@@ -159,6 +171,7 @@ def test_real_models_by_formula_and_by_building(name: str, options: dict[str, An
     assert counted.trainable == trained
     built = get_peft_model(meta_model(name), config)
     assert built.get_nb_trainable_parameters() == (trained, counted.all)
+    assert all(parameter.is_meta for parameter in built.parameters())
 
 
 def test_the_formula_is_what_the_module_holds():

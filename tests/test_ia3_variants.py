@@ -254,6 +254,7 @@ def test_real_models_by_formula_and_by_building(name: str, options: dict[str, An
     assert counted.trainable == trained
     built = get_peft_model(meta_model(name), config)
     assert built.get_nb_trainable_parameters() == (trained, counted.all)
+    assert all(parameter.is_meta for parameter in built.parameters())
 
 
 # --- mistakes ------------------------------------------------------------------------------------
