@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-from .errors import MinipeftError
+from .errors import ConfigError, MinipeftError, did_you_mean, listed
 
 try:
     import typer
@@ -23,18 +24,43 @@ app.add_typer(course_app)
 @app.command()
 def count(
     model: Annotated[str, typer.Argument(help="gpt2, bloom-560m, llama-2-7b, ...")],
-    r: Annotated[int, typer.Option(help="the rank")] = 8,
+    method: Annotated[str, typer.Option(help="lora, ia3, bitfit, prefix_tuning, ...")] = "lora",
+    r: Annotated[int | None, typer.Option(help="LoRA's rank")] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help="layers to adapt, once for each; default: the architecture's"),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="another option of the method's config, as name=value"),
+    ] = None,
 ) -> None:
-    """Count what LoRA trains on a real model, from its shapes alone."""
-    from . import LoraConfig
+    """Count what a method trains on a real model, from its shapes alone."""
+    from .core import REGISTRY
     from .counting import count as count_parameters
 
-    targets = "all-linear" if target == ["all-linear"] else target
-    typer.echo(count_parameters(model, LoraConfig(r=r, target_modules=targets)))
+    if method.upper() not in REGISTRY:
+        near = did_you_mean(method.upper(), REGISTRY).lower()
+        raise ConfigError(
+            f"no method {method!r}{near or ';'} there are {listed(REGISTRY, 20).lower()}"
+        )
+    options: dict[str, Any] = {} if r is None else {"r": r}
+    if target:
+        options["target_modules"] = "all-linear" if target == ["all-linear"] else target
+    for text in option or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--option must be name=value, got {text!r}")
+        options[name] = plain(value)
+    typer.echo(count_parameters(model, REGISTRY[method.upper()][0](**options)))
+
+
+def plain(value: str) -> Any:
+    """A value as JSON reads it (16, true, "x"), or the text itself."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 @app.command()
