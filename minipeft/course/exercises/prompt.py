@@ -1,4 +1,4 @@
-"""The exercises of lesson 05, prompt tuning: start a soft prompt, put it before a text, count it."""
+"""The exercises of lesson 05, prompt tuning: start a prompt, put it before a text, count it."""
 
 from __future__ import annotations
 
