@@ -66,7 +66,7 @@ def soft_only() -> str:
     shapes = []
     for prompt in prompts:
         loss = prompt(torch.randn(1, 3, 8)).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         hold(all(p.grad is not None for p in prompt.parameters()), "something is not trained")
         shapes.append(tuple(prompt.virtual_tokens().shape))
     hold(shapes == [(V, 8)] * 2, f"{shapes}")
