@@ -73,8 +73,7 @@ Only its `soft_prompt` is trained from here on: it must not be tied to the encod
             "What does the frozen model see of E, of the network, of P?",
             "P = `encoder.virtual_tokens()`, (v, d). A `PromptTuning(v, d)` has `soft_prompt` "
             "(v, d).",
-            "`kept = PromptTuning(*p.shape)`; under `torch.no_grad()` "
-            "`kept.soft_prompt.copy_(p)`.",
+            "`kept = PromptTuning(*p.shape)`; under `no_grad()` `kept.soft_prompt.copy_(p)`.",
         ),
         check=tests.keep,
         starter="""\
