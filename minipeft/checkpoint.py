@@ -183,11 +183,15 @@ def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> No
         encoder.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{file} does not fit the config beside it: {error}") from error
+    if tokens.is_meta:  # there are shapes only, and they fit
+        return
     training = encoder.training
     computed = encoder.eval().virtual_tokens().detach().cpu()  # without dropout
     encoder.train(training)
-    # The same network gives the same numbers up to the order of sums, which a device may choose.
-    if not torch.allclose(computed, tokens.to(computed.dtype), rtol=1e-3, atol=1e-4):
+    # The same network gives the same numbers up to the order of sums, which a device may choose,
+    # and up to the rounding of 16-bit weights, in which it computed, if it was saved in them.
+    allowed = max(1e-3, 16 * torch.finfo(tokens.dtype).eps) * computed.abs().max()
+    if not (computed - tokens).abs().max() <= allowed:  # NaN fails as well
         raise CheckpointError(f"{file} computes other virtual tokens than {folder / WEIGHTS} holds")
 
 
