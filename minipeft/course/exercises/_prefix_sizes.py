@@ -122,7 +122,7 @@ def notes(answer: Any) -> str:
 
 def _prompts(layer: nn.Module, i: int) -> Tensor:
     """The prompts of one layer, by the class's own MLP, if it still has one: (1, n, d)."""
-    prompts: Tensor = layer.prompt_embeddings[i]  # type: ignore[index, assignment]
+    prompts: Tensor = layer.prompt_embeddings[i]  # type: ignore[index]
     encode = getattr(layer, "prompt_encoder", None)
     return (prompts if encode is None else encode(prompts)).detach().unsqueeze(0)
 

@@ -153,9 +153,9 @@ def _reaches(layer: nn.Module, got: Tensor, names: list[str]) -> None:
 
 def forward(answer: Any) -> str:
     """Every number in its place, told by its value."""
-    v, layers, heads, width = 3, 2, 2, 5  # all different, but 2·L = 4 and L = heads = 2
+    v, layers, heads, width = 4, 3, 2, 5  # all different: no two dimensions can be confused
     encoder = answer(layers, v, heads * width, heads)
-    row = torch.arange(2.0 * layers * heads * width)  # (40,): the place in the row
+    row = torch.arange(2.0 * layers * heads * width)  # (60,): the place in the row
     with torch.no_grad():
         encoder.embedding.weight.copy_(100 * torch.arange(v).unsqueeze(1) + row)
     rows = encoder.embedding.weight.detach()

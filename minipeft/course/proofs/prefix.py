@@ -32,8 +32,17 @@ def tiny_gpt2() -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    sizes = {"n_layer": 3, "n_head": 2, "n_embd": 16, "vocab_size": 30, "n_positions": 32}
-    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+    config = GPT2Config(
+        n_layer=3,
+        n_head=2,
+        n_embd=16,
+        vocab_size=30,
+        n_positions=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model: Any = GPT2LMHeadModel(config)
+    model.eval()
     model.set_attn_implementation("eager")  # it returns the attention weights
     return model
 
@@ -49,7 +58,9 @@ def keys_values() -> str:
     hold(shapes == {(6, 10)}, f"the attention is {shapes}")
     out.logits.square().sum().backward()
     (trained,) = [p for p in model.parameters() if p.requires_grad]
-    reached = [bool((g != 0).any()) for g in trained.grad.view(4, 6, 16).transpose(0, 1)]
+    hold(trained.grad is not None, "no gradient")
+    gradient = torch.as_tensor(trained.grad).view(4, 6, 16)  # (v, K and V of 3 layers, d)
+    reached = [bool((g != 0).any()) for g in gradient.transpose(0, 1)]
     hold(reached == [True] * 6, f"K and V of three layers receive gradients: {reached}")
     return "6 tokens, v = 4: attention (6, 10) in each of 3 layers; K and V of each are trained"
 
@@ -77,7 +88,7 @@ def default() -> str:
 def mlp() -> str:
     """What `prefix_projection=True` adds."""
     with torch.device("meta"):
-        encoder = PrefixEncoder(12, 10, 768, prefix_projection=True)
+        encoder: PrefixEncoder[Any] = PrefixEncoder(12, 10, 768, prefix_projection=True)
     hold(encoder.transform is not None, "there is no MLP")
     parts = [type(part).__name__ for part in encoder.transform or ()]
     hold(parts == ["Linear", "Tanh", "Linear"], f"the MLP is {parts}")

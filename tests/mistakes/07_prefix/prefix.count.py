@@ -79,6 +79,28 @@ def width_ignored(cls, model, config):
     return mlp(v, d, d, width) if config.prefix_projection else v * width
 
 
+def without(config, missing):
+    layers, v, d = known(config)
+    width = 2 * layers * d
+    return mlp(v, d, d, width) - missing(d, width) if config.prefix_projection else v * width
+
+
+@classmethod
+def no_first_bias(cls, model, config):
+    return without(config, lambda h, width: h)
+
+
+@classmethod
+def no_last_bias(cls, model, config):
+    return without(config, lambda h, width: width)
+
+
+@classmethod
+def rows_always(cls, model, config):
+    layers, v, d = known(config)
+    return v * 2 * layers * d + v * d
+
+
 @classmethod
 def a_float(cls, model, config):
     layers, v, d = known(config)
@@ -113,6 +135,9 @@ rows = wrong("E (v, d) is missing")(no_rows)
 computed = wrong("the MLP's result is computed, not trained")(result_counted)
 wide = wrong("E is (v, d) with the MLP")(wide_rows)
 h_ignored = wrong("encoder_hidden_size=100 is ignored")(width_ignored)
+first_bias = wrong("the bias b₁ (h,) is missing")(no_first_bias)
+last_bias = wrong("the bias b₂ (2·L·d,) is missing")(no_last_bias)
+no_mlp = wrong("without the MLP there is no E")(rows_always)
 not_whole = wrong("a count is an int")(a_float)
 parts = right(reference)
 summed = right(layer_by_layer)

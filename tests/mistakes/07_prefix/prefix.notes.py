@@ -98,6 +98,19 @@ class Detached(Base):
         return torch.cat([own.detach(), rest], dim=1).requires_grad_()
 
 
+@wrong("the prompts stand after the text")
+class After(Base):
+    def forward(self, hidden_states, layer_idx):
+        rest = hidden_states[:, : -self.num_tokens] if layer_idx > 0 else hidden_states
+        return torch.cat([rest, self.prompts(hidden_states, layer_idx)], dim=1)
+
+
+@wrong("layer 0 should get a tensor")
+class Pair(Base):
+    def forward(self, hidden_states, layer_idx):
+        return self.prompts(hidden_states, layer_idx), hidden_states
+
+
 @right
 class Sliced(Base):
     def forward(self, hidden_states, layer_idx):
