@@ -1,0 +1,66 @@
+"""Answers to ia3.forward: l ⊙ x along the last axis."""
+
+import torch
+
+from minipeft.course.corpus import right, wrong
+
+
+@wrong("with feedforward=False l scales the tokens")
+def as_stored(self, x):
+    return (x * self.vector()).to(x.dtype)
+
+
+@wrong("with feedforward=True l scales the tokens")
+def turned_over(self, x):
+    return (x * self.vector().T).to(x.dtype)
+
+
+@wrong("l is added; it multiplies")
+def added(self, x):
+    return x + self.vector().flatten()
+
+
+@wrong("x is added to l ⊙ x")
+def residual(self, x):
+    return x + x * self.vector().flatten()
+
+
+@wrong("l is missing")
+def nothing(self, x):
+    return x
+
+
+@wrong("the products are summed")
+def dot_product(self, x):
+    return x @ self.vector().flatten()
+
+
+@wrong("take `self.vector()`")
+def parameter(self, x):
+    return (x * self.ia3_l.flatten()).to(x.dtype)
+
+
+@wrong("float32 out")
+def float32_out(self, x):
+    return x * self.vector().flatten()
+
+
+@wrong("rounded to bfloat16 before the product")
+def rounded_twice(self, x):
+    return x * self.vector().flatten().to(x.dtype)
+
+
+@wrong("no gradient reaches l")
+def detached(self, x):
+    return x * self.vector().detach().flatten()
+
+
+@right
+def einsum(self, x):
+    return torch.einsum("...i,i->...i", x.float(), self.vector().reshape(-1)).to(x.dtype)
+
+
+@right
+def diagonal(self, x):
+    scale = torch.diag(self.vector().flatten())
+    return (x.to(scale.dtype) @ scale).type_as(x)
