@@ -153,6 +153,34 @@ def two_copies(model: nn.Module, names: tuple[str, ...]) -> None:
             )
 
 
+def merge_order(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in the order in which they act, if merging them leaves the answer as it is.
+
+    What is merged acts before what stays beside the layer: l ⊙ (W + ΔW)x is not l ⊙ Wx + ΔWx.
+    Adapters of one kind may change places, others not; and a changed input is changed for all.
+
+    Raises:
+        StateError: an active adapter that stays beside the layer acts before one that is merged.
+    """
+    two_copies(model, names)
+    active: tuple[str, ...] = ()
+    for path, slot in slots(model):
+        here, rank = [n for n in names if n in slot.adapters], list(slot.active).index
+        active = max(active, slot.active, key=len)
+        for name in [n for n in here if n in slot.active]:
+            one = slot.adapters[name]
+            for other in [n for n in slot.active if n not in names]:
+                same = type(slot.adapters[other]) is type(one)
+                everyone = bool(getattr(one, "changes_input", False))
+                if not same and (everyone or rank(other) < rank(name)):
+                    raise StateError(
+                        f"merging {name!r} alone would change the answer: {other!r} stays beside "
+                        f"{path!r} and acts before it; merge {listed(slot.active)} together, or "
+                        f"set_adapter({name!r}) first"
+                    )
+    return tuple(sorted(names, key=lambda n: active.index(n) if n in active else -1))
+
+
 def non_bool(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool):

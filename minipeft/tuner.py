@@ -194,7 +194,7 @@ class LayerModel(nn.Module):
                 f"or the update would count twice"
             )
         self._refuse_shared_weights(names)
-        refuse.two_copies(self.model, names)
+        names = refuse.merge_order(self.model, names)
         done: list[Slot] = []
         try:
             for slot in self.slots().values():
