@@ -156,8 +156,8 @@ input of `mlp.dense_4h_to_h`, and nothing else, in peft too.
 peft scales all of a fused projection, Q too. But a score is Σᵢ (l_q,i qᵢ)(l_k,i kᵢ): only the
 product of the two scales counts, entry by entry.
 
-Given l, the tensor `scale` (3d, 1), in GPT-2's order, Q, K, V, return l' (3d, 1) that is one on Q and makes the same
-scores and the same values. Do not change `scale` in place.
+Given l as the tensor `scale` (3d, 1), in GPT-2's order, Q, K, V, return l' (3d, 1) that is one on Q
+and makes the same scores and the same values. Do not change `scale` in place.
 """,
         hints=(
             "What must l'_k be if l'_q = 1 and every product is to stay?",
