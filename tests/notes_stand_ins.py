@@ -65,6 +65,7 @@ def fixture_library(request: pytest.FixtureRequest) -> Iterator[str]:
     """Ours, and then peft, asked the same."""
     with warnings.catch_warnings():
         if request.param == "peft":
+            pytest.importorskip("peft")
             warnings.simplefilter("ignore")  # fan_in_fan_out on GPT-2, tied weights
         yield request.param
 

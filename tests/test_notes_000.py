@@ -122,8 +122,8 @@ def test_000_L114_merging_changes_the_base_model_in_place(notebook: Open, librar
     names = notebook(library).run(BLOCKS["L114"])
     expected = output(minipeft.PeftModel.from_pretrained(tiny("mistral"), adapter), "mistral")
     assert not torch.allclose(output(tiny("mistral"), "mistral"), expected, atol=1e-2)
-    # the block throws the result away, and base_model has it; float32, logits up to 5
-    assert torch.allclose(output(names["base_model"], "mistral"), expected, atol=1e-4)
+    # the block throws the result away, and base_model has it; float32: measured 1.6e-6
+    assert torch.allclose(output(names["base_model"], "mistral"), expected, atol=1e-5)
     assert size(names["base_model"]) == size(tiny("mistral"))
 
 
@@ -133,7 +133,7 @@ def test_000_L127_and_back(notebook: Open, library: str):
     for key, weight in original.items():
         key = "base_model.model." + key
         here = whole[key if key in whole else key.replace(".weight", ".base_layer.weight")]
-        # "applies the original copy": ours does; peft keeps none and subtracts, which rounds
+        # "applies the original copy": ours does; peft keeps none and subtracts, which rounds: 6e-8
         same = torch.equal if library == "minipeft" else partial(torch.allclose, atol=1e-6)
         assert same(here, weight)
 
@@ -165,10 +165,10 @@ def test_000_L140_every_option_works_or_is_refused(peft: Any):
     assert len(WORKS) + len(NOT_YET) == 18  # those that the note lists
 
 
-@pytest.mark.parametrize("block", [BLOCKS["L82"], BLOCKS["L100"]])
+@pytest.mark.parametrize("block", ["L82", "L100"])
 def test_000_L82_L100_come_later(notebook: Open, block: str):
     with pytest.raises(ConfigError, match="is not available in this version of minipeft"):
-        notebook(LoraConfig=minipeft.LoraConfig).run(block, (", ...", ""))
+        notebook(LoraConfig=minipeft.LoraConfig).run(BLOCKS[block], (", ...", ""))
 
 
 def test_000_L173_a_lora_model_alone(notebook: Open, library: str):

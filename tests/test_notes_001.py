@@ -118,7 +118,7 @@ def test_001_L46_a_prompt_from_a_text_starts_as_the_text_and_is_trained(
     hard = torch.cat([ids.expand(2, -1), batch["input_ids"]], dim=1)
     with torch.no_grad():
         expected = tiny("bloom")(input_ids=hard).logits[:, -7:]
-    assert torch.allclose(output(model, "bloom")[:, -7:], expected, atol=1e-5)
+    assert torch.allclose(output(model, "bloom")[:, -7:], expected, atol=1e-5)  # measured 0
     # "a hard prompt" (001:L44) it is not: it is trained like any other
     model(**batch).loss.backward()
     (prompt,) = [p for p in model.parameters() if p.requires_grad]
@@ -167,7 +167,7 @@ def test_001_L111_the_config_is_never_used(
     use = ("model.print", "model = get_peft_model(model, config)\nmodel.print")
     names = notebook(library, model=tiny("bloom")).run(BLOCKS["L111"], use)
     assert last(capsys) == line(R8, size(tiny("bloom")) + R8)
-    assert list(names["model"].peft_config["default"].target_modules) in (["query_key_value"],)
+    assert list(names["model"].peft_config["default"].target_modules) == ["query_key_value"]
     # with its two commented lines
     more = [("#target_modules", "target_modules"), ("# modules_to_save", "modules_to_save")]
     names = notebook(library, model=tiny("bloom")).run(BLOCKS["L111"], use, *more)
@@ -188,7 +188,7 @@ def test_001_L128_merging_for_good(notebook: Open, library: str):
     expected = output(adapter, "bloom")
     assert not torch.allclose(output(tiny("bloom"), "bloom"), expected, atol=1e-2)
     for model in (names["merge_model"], again.eval()):
-        assert torch.allclose(output(model, "bloom"), expected, atol=1e-4)  # float32
+        assert torch.allclose(output(model, "bloom"), expected, atol=1e-5)  # measured 1.4e-6
     assert size(again) == size(tiny("bloom"))
 
 
