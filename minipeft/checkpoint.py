@@ -180,7 +180,10 @@ def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> No
             f"is_trainable=False"
         )
     try:
-        encoder.load_state_dict(load_file(file))
+        saved = load_file(file)
+        if tokens.is_meta:
+            saved = {key: tensor.to("meta") for key, tensor in saved.items()}
+        encoder.load_state_dict(saved)
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{file} does not fit the config beside it: {error}") from error
     if tokens.is_meta:  # there are shapes only, and they fit

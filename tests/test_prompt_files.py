@@ -84,8 +84,7 @@ def test_without_the_network_there_is_no_training_on(kind: str, tmp_path: Path, 
     theirs = peft.PeftModel.from_pretrained(tiny("gpt2"), tmp_path).eval()
     # computed once and stored, where the network computes it in the forward pass: one rounding
     assert torch.allclose(answer(theirs), answer(model), rtol=1e-5, atol=1e-5)
-    other = tiny("gpt2").to("meta")
-    PeftModel.from_pretrained(other, tmp_path, is_trainable=True)  # shapes only
+    PeftModel.from_pretrained(tiny("gpt2").to("meta"), tmp_path, is_trainable=True)  # shapes only
     model.save_pretrained(tmp_path)
     assert sorted(files_of(tmp_path)) == [CONFIG, WEIGHTS]  # the old network is gone
     base = tiny("gpt2")
@@ -103,8 +102,6 @@ def test_without_the_network_there_is_no_training_on(kind: str, tmp_path: Path, 
     loaded.set_adapter("default", inference_mode=False)  # the vectors themselves
     vectors = get_peft_model_state_dict(loaded)["prompt_embeddings"]
     assert [p.numel() for p in trained(loaded)] == [vectors.numel()]
-    meta = PeftModel.from_pretrained(tiny("gpt2").to("meta"), tmp_path)
-    assert get_peft_model_state_dict(meta)["prompt_embeddings"].shape == vectors.shape
 
 
 def rewrite(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], Any]:
