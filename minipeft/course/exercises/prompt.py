@@ -79,7 +79,8 @@ are (b, t); the last two may be None, and then stay None.
 - `self.base_model.get_input_embeddings()` is E, `self.prompt_tuning(embeds)` puts P before it.
 - The model reads v + t positions, with v = `self.prompt_tuning.num_virtual_tokens`. Its mask must
   say 1 for the prompt, and its labels −100, which the loss passes over.
-- Call `self.base_model(inputs_embeds=..., attention_mask=..., labels=...)`.
+- Call `self.base_model(inputs_embeds=..., attention_mask=..., labels=...)`. The model here counts
+  the positions itself; the package also hands over those of a padded row, from the mask.
 """,
         hints=(
             "Which of the three inputs has a column for every position, and what should stand in "
