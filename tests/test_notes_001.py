@@ -147,6 +147,8 @@ def test_001_L88_prefix_with_a_projection(
     # "two more MLP layers" (001:L86): one MLP of two linear layers, to K and V of two layers
     n = 10 * 16 + (16 * 16 + 16) + (16 + 1) * 2 * 2 * 16
     assert last(capsys) == line(n, size(tiny("bloom")) + n)
+    before = output(tiny("bloom"), "bloom")
+    assert not torch.allclose(output(model.eval(), "bloom"), before, atol=1e-2)
     batch = {key: inputs("bloom")[key] for key in ("input_ids", "attention_mask")}
     assert model.generate(**batch, max_new_tokens=3, do_sample=False).shape == (2, 10)
 
