@@ -19,7 +19,8 @@ QKV, DOWN = "query_key_value", "mlp.dense_4h_to_h"
 
 def scores(l_q: Tensor, l_k: Tensor, q: Tensor, k: Tensor) -> Tensor:
     """Attention weights of scaled queries (T, d) and keys (T, d)."""
-    return ((l_q * q) @ (l_k * k).T / q.shape[1] ** 0.5).softmax(-1)
+    weights: Tensor = ((l_q * q) @ (l_k * k).T / q.shape[1] ** 0.5).softmax(-1)
+    return weights
 
 
 @proves("ia3-where")
@@ -32,8 +33,9 @@ def where() -> str:
     frozen, x = nn.Linear(6, 4), torch.randn(3, 6)
     worst = 0.0
     for layer in (IA3(4, False, False), IA3(6, True, False)):
-        beside = layer.after(x, frozen(layer.before(x)))
-        folded = linear(x, *layer.fold(frozen.weight, frozen.bias))
+        with torch.no_grad():
+            beside = layer.after(x, frozen(layer.before(x)))
+            folded = linear(x, *layer.fold(frozen.weight, frozen.bias))
         worst = max(worst, float((beside - folded).abs().max()))
     hold(worst < 1e-5, f"folded differs by {worst}")
     return "Llama-2-7B: 64 outputs of 4,096 (K, V) and 32 inputs of 11,008 are scaled"
