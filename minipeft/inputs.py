@@ -23,6 +23,21 @@ def _kind(module: nn.Module) -> Any:
     return type(module)
 
 
+class Forward:
+    """A model's forward with its signature, from which transformers' Trainer picks the columns."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's answer, its hooks included."""
+        return self.model(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.model.forward)
+
+
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
     """The names of a module's arguments, in order."""

@@ -13,6 +13,7 @@ from torch import nn
 from . import checkpoint, refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
+from .inputs import Forward
 from .refuse import slots
 from .tuner import LayerModel, Plan, plan
 
@@ -43,6 +44,7 @@ class PeftModel(nn.Module):
         self.base_model, self.peft_config = LayerModel(model), {}
         self._active: tuple[str, ...] = ()
         self._trained: tuple[str, ...] = ()
+        self.forward = Forward(model)  # the base model's, with the active adapters
         self._add(first)
         self.set_adapter(first.name)
 
@@ -53,10 +55,6 @@ class PeftModel(nn.Module):
         self.base_model.attach(planned)
         self.peft_config[planned.name] = planned.config
         self.base_model.activate(self._active, self._trained)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The base model's forward, with the active adapters."""
-        return self.base_model.model(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         # generate, config, device, get_input_embeddings, ...: the base model answers.

@@ -153,6 +153,26 @@ def two_copies(model: nn.Module, names: tuple[str, ...]) -> None:
             )
 
 
+def shared_weights(model: nn.Module, names: tuple[str, ...]) -> None:
+    """Refuse to merge into a weight that another layer uses as well."""
+    users: dict[int, list[str]] = {}
+    for path, module in model.named_modules():  # a module used twice comes once
+        for name, parameter in module.named_parameters(recurse=False):
+            where = f"{path}.{name}".replace(".base_layer.", ".")
+            users.setdefault(id(parameter), []).append(where)
+    for path, slot in slots(model):
+        weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
+        shared = users.get(id(weight), [])
+        here = [slot.adapters[name] for name in names if name in slot.adapters]
+        if len(shared) > 1 and any(method.changes_matrix for method in here):
+            raise StateError(
+                f"merging into {path!r} would also change {listed(shared)}: they share one "
+                f"weight; give {path!r} its own copy first "
+                f"(layer.weight = nn.Parameter(layer.weight.clone()), "
+                f"config.tie_word_embeddings = False), or keep the adapter unmerged"
+            )
+
+
 def merge_order(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names in the order in which they act, if merging them leaves the answer as it is.
 

@@ -127,6 +127,15 @@ class LayerModel(nn.Module):
         """The model's own forward."""
         return self.model(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        # config, generate, device, ...: the model answers
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # not set yet: there is nobody to ask
+                raise
+            return getattr(self.model, name)
+
     def slots(self) -> dict[str, Slot]:
         """The slots, by dotted name inside `self.model`."""
         return dict(slots(self.model))
@@ -193,7 +202,7 @@ class LayerModel(nn.Module):
                 f"{listed(self.merged)} already merged; call unmerge_adapter() first, "
                 f"or the update would count twice"
             )
-        self._refuse_shared_weights(names)
+        refuse.shared_weights(self.model, names)
         names = refuse.merge_order(self.model, names)
         done: list[Slot] = []
         try:
@@ -204,24 +213,6 @@ class LayerModel(nn.Module):
             for slot in done:
                 slot.unmerge()
             raise
-
-    def _refuse_shared_weights(self, names: tuple[str, ...]) -> None:
-        users: dict[int, list[str]] = {}
-        for path, module in self.model.named_modules():  # a module used twice comes once
-            for name, parameter in module.named_parameters(recurse=False):
-                where = f"{path}.{name}".replace(".base_layer.", ".")
-                users.setdefault(id(parameter), []).append(where)
-        for path, slot in self.slots().items():
-            weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
-            shared = users.get(id(weight), [])
-            here = [slot.adapters[name] for name in names if name in slot.adapters]
-            if len(shared) > 1 and any(method.changes_matrix for method in here):
-                raise StateError(
-                    f"merging into {path!r} would also change {listed(shared)}: they share one "
-                    f"weight; give {path!r} its own copy first "
-                    f"(layer.weight = nn.Parameter(layer.weight.clone()), "
-                    f"config.tie_word_embeddings = False), or keep the adapter unmerged"
-                )
 
     def unmerge(self) -> None:
         """Undo the merge in all slots, bit for bit."""

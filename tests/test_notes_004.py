@@ -101,14 +101,6 @@ def test_004_L54_what_base_model_is(notebook: Open, library: str):
     assert model.base_model.model is model.get_base_model()
 
 
-@pytest.mark.parametrize(
-    "library",
-    [
-        pytest.param("minipeft", marks=pytest.mark.xfail(strict=True, raises=AttributeError)),
-        "peft",
-    ],
-    indirect=True,
-)
 def test_004_L54_base_model_answers_for_the_model(notebook: Open, library: str):
     model = opened(notebook, library)
     assert model.base_model.config is model.config
