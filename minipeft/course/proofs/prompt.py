@@ -97,7 +97,7 @@ def hard() -> str:
     torch.optim.AdamW([prompt], lr=0.01).step()
     moved = largest(prompt - model.get_input_embeddings().weight[words])
     hold(moved > 5e-3, f"after a step the prompt moved by {moved}")
-    return f"logits as with the typed text to {gap:.0e}; one step moves the vectors by {moved:.3f}"
+    return f"logits as with the typed text to {gap:.1g}; one step moves the vectors by {moved:.3f}"
 
 
 @proves("prompt-length")
