@@ -24,6 +24,7 @@ from .core import Wrapper
 from .errors import CheckpointError, ConfigError, TargetError
 from .files import (
     CONFIG,
+    ENCODER,
     OURS,
     WEIGHTS,
     find_folder,
@@ -45,8 +46,6 @@ from .state import (
 )
 from .tuner import Plan, plan
 from .virtual import PromptMethod
-
-ENCODER = "prompt_encoder.safetensors"
 
 # --- saving --------------------------------------------------------------------------------------
 

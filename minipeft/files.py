@@ -22,6 +22,7 @@ from .errors import (
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+ENCODER = "prompt_encoder.safetensors"
 # What peft writes beside the options, and options of its own at the value that asks for nothing.
 NOTES = {"peft_type", "peft_version", "auto_mapping", "revision"}
 NEUTRAL: dict[str, Any] = {"qalora_group_size": 16}
@@ -57,7 +58,7 @@ def find_folder(model_id: str | os.PathLike[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(model_id), allow_patterns=[CONFIG, WEIGHTS]))
+        return Path(snapshot_download(str(model_id), allow_patterns=[CONFIG, WEIGHTS, ENCODER]))
     except Exception as error:  # no network, no such name, not a name at all: one answer
         raise CheckpointNotFoundError(
             f"there is no folder {str(model_id)!r}, and it could not be fetched from the Hugging "

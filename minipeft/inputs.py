@@ -148,7 +148,7 @@ def lengthen(model: nn.Module, inputs: Inputs, v: int, *, inserted: bool) -> Non
             first = torch.arange(v, device=positions.device).expand(batch, v)
             first = first + first_position(model)
             positions = torch.cat([first, positions.expand(batch, -1)], dim=1)
-    elif mask is not None and accepts(model, "position_ids") and not bool(mask.all()):
+    elif mask is not None and accepts(model, "position_ids") and (mask.is_meta or not mask.all()):
         # 1 1 0 0 1 1 1 -> 0 1 1 1 2 3 4: padding does not count
         counted = (mask.long().cumsum(1) - 1).clamp(min=0)  # (b, v + s + t)
         positions = first_position(model) + counted[:, -(v + t if inserted else t) :]
