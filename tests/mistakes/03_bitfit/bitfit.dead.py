@@ -3,7 +3,7 @@
 from minipeft.course.corpus import right, wrong
 
 queries = wrong("differs from key to key")("q")
-values = wrong("shifts the output by δ")("v")
+values = wrong("values shifted by δ shift the output")("v")
 none_of_them = wrong("this is str 'none'")("none")
 a_number = wrong("this is int 1")(1)
 

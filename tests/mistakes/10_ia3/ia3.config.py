@@ -21,6 +21,7 @@ too_wide = wrong("['self_attention.dense'] would be scaled too")(
 a_string = wrong("should be a list of names")(config([QKV, DOWN], DOWN))
 a_list = wrong("give a dictionary")([QKV, DOWN])
 
+another_key = wrong("the keys are")({"target_modules": [QKV, DOWN], "feedforward": [DOWN]})
 joined = right(config([QKV, DOWN], [DOWN]))
 short = right(config(["dense_4h_to_h", QKV], ["dense_4h_to_h"]))
 full = right(config({f"self_attention.{QKV}", DOWN}, {DOWN}))

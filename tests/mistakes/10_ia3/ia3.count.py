@@ -35,6 +35,21 @@ def no_groups(layers, d, inner, heads, kv_heads):
     return layers * (2 * d + inner)
 
 
+@wrong("is a number of heads")
+def heads_for_width(layers, d, inner, heads, kv_heads):
+    return layers * (2 * (d if heads == kv_heads else kv_heads) + inner)
+
+
+@wrong("that is the frozen matrices")
+def matrices(layers, d, inner, heads, kv_heads):
+    return layers * (2 * d * (d // heads * kv_heads) + d * inner)
+
+
+@wrong("the count of Llama-2-7B is")
+def inner_is_4d(layers, d, inner, heads, kv_heads):
+    return layers * (2 * (d // heads * kv_heads) + 4 * d)
+
+
 @wrong("a count is an int")
 def a_float(layers, d, inner, heads, kv_heads):
     return layers * (2 * d / heads * kv_heads + inner)

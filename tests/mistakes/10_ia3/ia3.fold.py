@@ -54,6 +54,22 @@ def in_place(self, weight, bias):
     return weight, scaled(self, bias)
 
 
+@wrong("the bias was changed in place")
+def bias_in_place(self, weight, bias):
+    if bias is not None and not self.changes_input:
+        with torch.no_grad():
+            bias *= self.vector().flatten()
+    return self.vector() * weight, bias
+
+
+@wrong("a folded W (3, 2)")
+def square_only(self, weight, bias):
+    n = weight.shape[1]
+    whole = self.vector()
+    whole = whole if self.changes_input else whole[:n].expand(n, 1)
+    return (whole * weight if len(weight) == n else weight * 1), scaled(self, bias)
+
+
 @wrong("return the pair (weight, bias)")
 def weight_alone(self, weight, bias):
     return self.vector() * weight

@@ -55,6 +55,33 @@ def detached(self, x):
     return x * self.vector().detach().flatten()
 
 
+@wrong("x was changed in place")
+def in_place(self, x):
+    with torch.no_grad():
+        x *= self.vector().flatten()
+    return x + 0 * self.vector().sum()
+
+
+@wrong("the gradient of l is")
+def first_token_learns(self, x):
+    scale = self.vector().flatten()
+    rest = torch.zeros(len(x))
+    rest[0] = 1
+    rest = rest.view(-1, *[1] * (x.dim() - 1))
+    return ((rest * scale + (1 - rest) * scale.detach()) * x).to(x.dtype)
+
+
+@wrong("for x of shape (3, 1, 3) the output")
+def two_axes_only(self, x):
+    scale = self.vector().flatten()
+    return (x * scale if x.dim() < 3 else x + 0 * scale).to(x.dtype)
+
+
+@wrong("with feedforward=False the products are summed")
+def dot_product_kept(self, x):
+    return (x * self.vector().flatten()).sum(-1, keepdim=True)
+
+
 @right
 def einsum(self, x):
     return torch.einsum("...i,i->...i", x.float(), self.vector().reshape(-1)).to(x.dtype)

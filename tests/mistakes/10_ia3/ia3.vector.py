@@ -40,6 +40,18 @@ def detached(self):
     return whole
 
 
+@wrong("the gradient of ia3_l")
+def one_learns(self):
+    learned = torch.cat([self.ia3_l[:1], self.ia3_l[1:].detach()])
+    return self.ia3_l.new_ones(self.features, 1).index_copy(0, self.rows, learned)
+
+
+@wrong("l ⊙ (1, 1, 1, 1) is")
+def two_rows_only(self):
+    ones = self.ia3_l.new_ones(self.features, 1)
+    return ones.index_copy(0, self.rows[:2], self.ia3_l[:2])
+
+
 @wrong("is there a `return`?")
 def no_return(self):
     self.ia3_l.new_ones(self.features, 1).index_copy(0, self.rows, self.ia3_l)

@@ -54,6 +54,24 @@ def in_place(scale):
     return scale
 
 
+@wrong("l_k is lost")
+def keys_lost(scale):
+    q, _, v = parts(scale)
+    return torch.cat([torch.ones_like(q), q, v])
+
+
+@wrong("l comes back as it was")
+def unchanged(scale):
+    return scale.clone()
+
+
+@wrong("the scores")
+def two_features(scale):
+    q, k, v = parts(scale)
+    product = torch.cat([q[:2] * k[:2], k[2:]])
+    return torch.cat([torch.ones_like(q), product, v])
+
+
 @wrong("l' has shape (4, 1)")
 def two_thirds(scale):
     q, k, v = parts(scale)
