@@ -30,6 +30,16 @@ def with_scales(d, layers, embedding_norm=False):
     return layers * 13 * d + 2 * d
 
 
+@wrong("one of the two norms of each block is missing")
+def one_norm(d, layers, embedding_norm=False):
+    return layers * 10 * d + d
+
+
+@wrong("these are all parameters of the blocks")
+def all_of_them(d, layers, embedding_norm=False):
+    return layers * (12 * d**2 + 13 * d) + 2 * d
+
+
 @wrong("that is one block")
 def one_block(d, layers, embedding_norm=False):
     return 11 * d + d

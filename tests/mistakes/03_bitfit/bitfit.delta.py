@@ -56,6 +56,20 @@ def always_rows(self):
     return self.delta_bias.new_zeros(self.shape).index_copy(0, self.rows, self.delta_bias)
 
 
+@wrong("the gradient of delta_bias is")
+def one_learns(self):
+    if self.rows is None:
+        return self.delta_bias
+    learned = torch.cat([self.delta_bias[:1], self.delta_bias[1:].detach()])
+    return learned.new_zeros(self.shape).index_copy(0, self.rows, learned)
+
+
+@wrong("with rows = None, δb")
+def zero_without_rows(self):
+    zeros = self.delta_bias.new_zeros(self.shape)
+    return zeros if self.rows is None else zeros.index_copy(0, self.rows, self.delta_bias)
+
+
 @right
 def assigned(self):
     if self.rows is None:

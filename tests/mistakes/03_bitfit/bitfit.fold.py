@@ -54,6 +54,24 @@ def without_rows(self, weight, bias):
     return weight, self.delta_bias if bias is None else bias + self.delta_bias
 
 
+@wrong("the weight was changed in place")
+def weight_in_place(self, weight, bias):
+    with torch.no_grad():
+        weight += self.delta()[:, None]
+    return weight, bias
+
+
+@wrong("with bias = None, the folded bias")
+def ones_for_none(self, weight, bias):
+    start = torch.ones(len(weight)) if bias is None else bias
+    return weight, start + self.delta()
+
+
+@wrong("δb multiplies b")
+def times(self, weight, bias):
+    return weight, self.delta() if bias is None else bias * self.delta()
+
+
 @right
 def zero_first(self, weight, bias):
     start = torch.zeros(weight.shape[0]) if bias is None else bias

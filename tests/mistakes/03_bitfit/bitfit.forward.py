@@ -56,6 +56,25 @@ def no_return(self, base_output):
     base_output + self.delta()
 
 
+@wrong("base output is missing: only δb is")
+def shift_not_expanded(self, base_output):
+    return self.delta()
+
+
+@wrong("the gradient of δb, for two rows, is")
+def first_token_learns(self, base_output):
+    shift = along(self.axis, self.delta(), base_output).expand_as(base_output)
+    learned = torch.cat([shift[:1], shift[1:].detach()])
+    return (base_output + learned).to(base_output.dtype)
+
+
+@wrong("with rows [0, 2] of 3 the output")
+def rows_forgotten(self, base_output):
+    shift = along(self.axis, self.delta(), base_output)
+    shift = shift if self.rows is None else shift + 1
+    return (base_output + shift).to(base_output.dtype)
+
+
 @right
 def moved_axes(self, base_output):
     last = base_output if self.axis == -1 else base_output.movedim(self.axis, -1)
