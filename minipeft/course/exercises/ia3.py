@@ -129,7 +129,7 @@ the keys is `kv_heads` heads of d / heads each: with grouped-query attention the
         lesson="10_ia3",
         title="Find the bug in the notes",
         task="""\
-Handed to Hugging Face peft's `IA3Config`, these two lines of note 001 raise *`feedforward_modules`
+Handed to Hugging Face peft's `IA3Config`, these lines of note 001 raise *`feedforward_modules`
 should be a subset of `target_modules`*. In peft `target_modules` names everything that is scaled,
 and `feedforward_modules` says for which of these the input is; the two are compared as strings.
 
