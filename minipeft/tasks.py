@@ -94,12 +94,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         for method, lr in {
             "lora": 3e-3,
             "adapter": 3e-3,
-            "ia3": 3e-2,
-            "bitfit": 1e-2,
-            "prefix_tuning": 3e-2,
-            "p_tuning_v2": 3e-2,
-            "p_tuning": 3e-3,
-            "prompt_tuning": 3e-2,
+            "ia3": 0.3,
+            "bitfit": 3e-2,
+            "prefix_tuning": 1.0,
+            "p_tuning_v2": 0.3,
+            "p_tuning": 3e-2,
+            "prompt_tuning": 0.1,
         }.items()
     },
 }

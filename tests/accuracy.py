@@ -30,11 +30,11 @@ SWEEP_SEED, SWEEP_TASKS = 100, ("opposite", "where")
 RATES: dict[str, tuple[float, ...]] = {
     "lora": (1e-3, 3e-3, 1e-2),
     "adapter": (1e-3, 3e-3, 1e-2),
-    "ia3": (1e-2, 3e-2, 1e-1),
-    "bitfit": (3e-3, 1e-2, 3e-2),
-    "prefix_tuning": (1e-2, 3e-2, 1e-1),
-    "p_tuning_v2": (1e-2, 3e-2, 1e-1),
-    "p_tuning": (1e-3, 3e-3, 1e-2),
+    "ia3": (1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+    "bitfit": (3e-3, 1e-2, 3e-2, 1e-1),
+    "prefix_tuning": (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
+    "p_tuning_v2": (1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+    "p_tuning": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
     "prompt_tuning": (3e-2, 1e-1, 3e-1),
 }
 Run = tuple[str, str, str, str, float, int]  # stage, base, method, task, learning rate, seed
