@@ -125,9 +125,10 @@ def page() -> Iterator[str]:
 
     known, names = results(), {key: label for key, (label, _) in METHODS.items()}
     yield "# What each method reaches on the bundled models\n"
-    yield "Written by `make accuracy` (tests/accuracy.py says how). 500 steps of 16 rows,"
-    yield "the same for all tasks; accuracy in percent on 500 test rows, seeds 0, 1, 2. Chance is 17 % on mood and opposite (six moods), 8 % on where (twelve places)."
-    yield "The learning rate was chosen on the validation split of tiny-gpt2 with seed 100.\n"
+    yield "Written by `make accuracy` (tests/accuracy.py says how). 500 steps of 16 rows, the same"
+    yield "for all tasks; accuracy in percent on 500 test rows, seeds 0, 1, 2. Chance is 17 % on"
+    yield "mood and opposite (six moods), 8 % on where (twelve places). The learning rate was chosen"
+    yield "on the validation split of tiny-gpt2 with seed 100.\n"
     for base in ("tiny-gpt2", "tiny-bloom"):
         yield f"## {base}\n"
         yield f"| method | trained | learning rate | {' | '.join(TASKS)} |"

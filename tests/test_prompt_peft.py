@@ -1,4 +1,4 @@
-"""Virtual tokens against Hugging Face peft: outputs, gradients, files, generation, on all families."""
+"""Virtual tokens against Hugging Face peft: outputs, gradients, files, generation."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,8 @@ class Adapter(Method["AdapterConfig"]):
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The adapter on the frozen layer's output y (..., d)."""
-        return cast(Tensor, self(y))
+        h: Tensor = self(y)
+        return h
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Always refused: σ stands between the frozen matrix and W_up.

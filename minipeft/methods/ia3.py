@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,17 +57,20 @@ class IA3(Method["IA3Config"]):
 
     def before(self, x: Tensor) -> Tensor:
         """The feed-forward's input, scaled."""
-        return cast(Tensor, self(x)) if self.changes_input else x
+        scaled: Tensor = self(x) if self.changes_input else x
+        return scaled
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The output, scaled, unless the input is."""
-        return y if self.changes_input else cast(Tensor, self(y))
+        scaled: Tensor = y if self.changes_input else self(y)
+        return scaled
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Rows: l ⊙ (W x + b) = (l ⊙ W) x + l ⊙ b. Columns: W (l ⊙ x) + b = (W ⊙ lᵀ) x + b."""
         whole = self.vector()
-        kept = bias is None or self.changes_input
-        return whole * weight, bias if kept else whole.flatten() * cast(Tensor, bias)
+        if bias is not None and not self.changes_input:
+            bias = whole.flatten() * bias
+        return whole * weight, bias
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
