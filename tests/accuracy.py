@@ -127,7 +127,7 @@ def page() -> Iterator[str]:
     yield "# What each method reaches on the bundled models\n"
     yield "Written by `make accuracy` (tests/accuracy.py says how). 500 steps of 16 rows, the same"
     yield "for all tasks; accuracy in percent on 500 test rows, seeds 0, 1, 2. Chance is 17 % on"
-    yield "mood and opposite (six moods), 8 % on where (twelve places). The learning rate was chosen"
+    yield "mood and opposite (six moods), 8 % on where (twelve places). The rate was chosen"
     yield "on the validation split of tiny-gpt2 with seed 100.\n"
     for base in ("tiny-gpt2", "tiny-bloom"):
         yield f"## {base}\n"

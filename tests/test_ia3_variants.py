@@ -286,8 +286,8 @@ def test_options_out_of_range_or_mistyped(options: dict[str, Any], said: str):
     [
         ("mlp", {}, "no default for MLP"),
         ("mlp", {"target_modules": ["first"], "fan_in_fan_out": True}, "fan_in_fan_out=True says"),
-        ("mlp", {"target_modules": ["first"], "fused_qkv": "kv"}, "chooses none in this MLP"),
-        ("llama", {"fused_qkv": "kv"}, r"chooses none in this LlamaForCausalLM \('llama'\)"),
+        ("mlp", {"target_modules": ["first"], "fused_qkv": "kv"}, "chooses none in MLP"),
+        ("llama", {"fused_qkv": "kv"}, "chooses none in LlamaForCausalLM"),
         ("gpt2", {"target_modules": ["mlp.c_proj"], "fused_qkv": "kv"}, "chooses none"),
         ("gpt2", {"feedforward_modules": ["c_attn"], "fused_qkv": "kv"}, "chooses none"),
         ("gpt2", {"feedforward_modules": ["c_porj"]}, "did you mean 'c_proj'"),

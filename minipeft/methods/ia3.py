@@ -93,9 +93,8 @@ class IA3(Method["IA3Config"]):
         fused = [n for n in hits if is_fused(model, n) and not matches(scaled, n)]
         if config.fused_qkv == "kv" and not fused:
             raise TargetError(
-                f"fused_qkv='kv' needs a layer that computes Q, K and V together ({FUSED_NAME} by "
-                f"model type); target_modules={target!r} chooses none in this "
-                f"{type(model).__name__} ({kind!r}); leave fused_qkv out"
+                f"fused_qkv='kv' needs a layer that computes Q, K and V together ({FUSED_NAME}); "
+                f"target_modules={target!r} chooses none in {type(model).__name__}; leave it out"
             )
         # peft writes its family's entries into every file, whether a pattern chooses them or not.
         own = isinstance(given, list) and {*given} <= {*IA3_FEEDFORWARD.get(kind, ())}
