@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from accuracy import PAGE, SEEDS, TASKS, best, page, results, train
+from accuracy import CHANCE, PAGE, SEEDS, TASKS, best, page, results, train
 
 from minipeft.tasks import RECIPES
 from minipeft.tasks import TASKS as KNOWN
 from minipeft.zoo import BUNDLED
 
 METHODS = [name for name in RECIPES if name != "full"]
-CHANCE = {task: 1 / len(KNOWN[task].answers) for task in TASKS}
 
 
 def reached(base: str, method: str, task: str) -> list[float]:
@@ -20,6 +19,10 @@ def reached(base: str, method: str, task: str) -> list[float]:
 
 def test_the_page_says_what_the_file_holds():
     assert PAGE.read_text(encoding="utf-8") == "\n".join(page()) + "\n"
+
+
+def test_chance_is_one_of_the_answers():
+    assert CHANCE == {task: 1 / len(KNOWN[task].answers) for task in TASKS}
 
 
 def test_the_learning_rates_are_the_best_of_the_sweep():
