@@ -22,7 +22,7 @@ def test_the_page_says_what_the_file_holds():
 
 
 def test_chance_is_one_of_the_answers():
-    assert CHANCE == {task: 1 / len(KNOWN[task].answers) for task in TASKS}
+    assert {task: 1 / len(KNOWN[task].answers) for task in TASKS} == CHANCE
 
 
 def test_the_learning_rates_are_the_best_of_the_sweep():
