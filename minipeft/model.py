@@ -15,6 +15,7 @@ from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
 from .refuse import slots
+from .state import unshare
 from .tuner import LayerModel, Plan, plan
 
 
@@ -44,6 +45,7 @@ class PeftModel(nn.Module):
         self.base_model, self.peft_config = LayerModel(model), {}
         self._active: tuple[str, ...] = ()
         self._trained: tuple[str, ...] = ()
+        self.register_state_dict_post_hook(unshare)  # type: ignore[no-untyped-call]
         self.forward = Forward(model)  # the base model's, with the active adapters
         self._add(first)
         self.set_adapter(first.name)

@@ -149,3 +149,19 @@ def made_for(config: Any) -> str:
     """` (it was made for "gpt2")`, if the config says for what."""
     base = getattr(config, "base_model_name_or_path", None)
     return f" (it was made for {base!r})" if base else ""
+
+
+def unshare(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Give a tied weight's second name in a state dict a copy of its own.
+
+    safetensors refuses tensors that share memory, and so does transformers' Trainer, which writes
+    the state dict of what it trains; loading writes one weight twice, which does no harm.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.numel() == 0:
+            continue
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        if place in seen:
+            state[key] = tensor.clone()
+        seen.add(place)
