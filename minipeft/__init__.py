@@ -9,10 +9,14 @@ model.print_trainable_parameters()
 from .config import PeftConfig, PeftType, TaskType
 from .core import Method, register
 from .errors import MinipeftError, MinipeftWarning
+from .kbit import QuantizationReport, prepare_model_for_kbit_training, quantize_model
 from .methods.adapter import Adapter, AdapterConfig
 from .methods.bitfit import BitFit, BitFitConfig
+from .methods.dora import DoRALayer
 from .methods.ia3 import IA3, IA3Config
-from .methods.lora import LoraConfig, LoRALayer, LoRALinear
+from .methods.loftq import LoftQConfig
+from .methods.lora import LoraConfig, LoRALayer
+from .methods.lora_linear import LoRALinear
 from .methods.p_tuning import (
     PromptEncoder,
     PromptEncoderConfig,
@@ -27,6 +31,7 @@ from .methods.prompt_tuning import (
     PromptTuningInit,
 )
 from .model import PeftModel, get_peft_model
+from .quant import QuantizedLinear, dequantize_nf4, quantize_nf4
 from .state import get_peft_model_state_dict, set_peft_model_state_dict
 from .tuner import LoraModel
 
@@ -48,9 +53,11 @@ __all__ = [
     "AdapterConfig",
     "BitFit",
     "BitFitConfig",
+    "DoRALayer",
     "IA3Config",
     "LoRALayer",
     "LoRALinear",
+    "LoftQConfig",
     "LoraConfig",
     "LoraModel",
     "Method",
@@ -70,9 +77,15 @@ __all__ = [
     "PromptTuning",
     "PromptTuningConfig",
     "PromptTuningInit",
+    "QuantizationReport",
+    "QuantizedLinear",
     "TaskType",
+    "dequantize_nf4",
     "get_peft_model",
     "get_peft_model_state_dict",
+    "prepare_model_for_kbit_training",
+    "quantize_model",
+    "quantize_nf4",
     "register",
     "set_peft_model_state_dict",
 ]

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .quant import packed
+from .quant.linear import QuantizedLinear
+
 
 class Base:
     """A layer of which only the widths are known: it can be run and adapted, not merged into.
@@ -25,10 +28,13 @@ class Base:
         targeted: False where another option than `target_modules` asks for the layer.
         name: the layer's dotted name in the model, where it was found there.
         model: the model it was found in: its config says how heads lie in a fused projection.
+        fresh: False for what is built to be filled from a file.
     """
 
     kind = "opaque linear layer"
+    # Whether `matrix` is a view that can be written into, or a copy made from packed weights.
     mergeable = False
+    packed = False
 
     in_features: int
     out_features: int
@@ -36,6 +42,7 @@ class Base:
     targeted: bool = True
     name: str = ""
     model: nn.Module | None = None
+    fresh: bool = True
 
     def __init__(self, layer: Any):
         self.layer: Any = layer
@@ -102,6 +109,25 @@ class Conv1D(Base):
         return weight.T
 
 
+class Packed(Base):
+    """A layer whose W is packed in few bits: `QuantizedLinear`, or bitsandbytes' 4 and 8 bits."""
+
+    packed = True
+
+    def __init__(self, layer: Any):
+        super().__init__(layer)
+        self.kind = packed.kind(layer)
+
+    @property
+    def adapter_dtype(self) -> torch.dtype:
+        """float32: packed weights say nothing of the dtype that is computed in."""
+        return torch.float32
+
+    def matrix(self) -> Tensor:
+        """W as the layer uses it, (out, in): a new tensor."""
+        return packed.dequantized(self.layer)
+
+
 class Biased(Base):
     """A layer with a bias that is no linear layer: a norm, or a convolution.
 
@@ -135,6 +161,8 @@ def view(layer: nn.Module) -> Base | None:
         return None
     if is_conv1d(layer):
         return Conv1D(layer)
+    if packed.kind(layer):
+        return Packed(layer)
     sizes = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
     if not all(isinstance(size, int) for size in sizes):
         return None
@@ -165,5 +193,12 @@ def biased(layer: nn.Module) -> Base | None:
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether "all-linear" means this layer: nn.Linear, its subclasses, and GPT-2's Conv1D."""
-    return isinstance(layer, nn.Linear) or is_conv1d(layer)
+    """Whether "all-linear" means it: nn.Linear and subclasses, Conv1D, and what is quantized."""
+    return isinstance(layer, (nn.Linear, QuantizedLinear)) or is_conv1d(layer)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model, shared ones once, and packed weights as what they stand for."""
+    seen = sum(p.numel() for p in model.parameters())
+    sizes = [packed.size(module) for module in model.modules()]
+    return seen + sum(stands_for - shown for stands_for, shown in sizes)

@@ -14,9 +14,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import bases
+from . import bases, merging
 from .config import PeftConfig
 from .errors import MinipeftError, StateError, listed
+from .quant import packed
 
 C = TypeVar("C", bound=PeftConfig)
 
@@ -34,6 +35,10 @@ class Method(nn.Module, Generic[C]):
     changes_input = False
     # Whether `fold` changes W; one that changes b only can be merged into any layer with a bias.
     changes_matrix = True
+    # Whether it computes from W beside the layer, and so answers otherwise once W has changed.
+    reads_matrix = False
+    # A layer that takes the frozen one's place with the method; a tuple hides it from nn.Module.
+    rebase: tuple[nn.Module, ...] = ()
 
     @classmethod
     def view(cls, layer: nn.Module) -> bases.Base | None:
@@ -131,7 +136,7 @@ class Slot(nn.Module):
         for name, adapter in self.adapters.items():
             adapter.requires_grad_(name in trained)
 
-    def merge(self, names: tuple[str, ...]) -> None:
+    def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
         """Put the effect of those of `names` that stand here into the base layer."""
         raise NotImplementedError
 
@@ -161,6 +166,8 @@ class Wrapper(Slot):
         # same bits (a + b - b differs from a in floating point). Never saved.
         self.register_buffer("original_weight", None, persistent=False)
         self.register_buffer("original_bias", None, persistent=False)
+        self.packed_layer: tuple[nn.Module, ...] = ()  # a tuple hides it from nn.Module
+        packed.settle(base_layer)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
@@ -184,62 +191,48 @@ class Wrapper(Slot):
             return getattr(self.base_layer, name)
 
     @torch.no_grad()
-    def merge(self, names: tuple[str, ...]) -> None:
-        """W, b <- fold(W, b) for each name in turn, in at least float32, rounded once at the end.
+    def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
+        """W, b <- fold(W, b) for each name in turn (see `merging.fold`, and for its errors).
 
-        Raises:
-            StateError: the layer has no matrix to merge into, or no bias where the result needs
-                one, or the result is not finite.
+        A packed layer makes way for a plain one with the merged W, or, with `requantize`, for a
+        packed one of its kind.
         """
         here = [name for name in names if name in self.adapters]
         if not here:
             return
         # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
         order = sorted(here, key=lambda name: bool(self.adapters[name].changes_input))
-        methods: list[Any] = [self.adapters[name] for name in order]
-        base, into_matrix = self._base(), any(method.changes_matrix for method in methods)
-        if base is None or (into_matrix and not base.mergeable):
-            raise StateError(
-                f"{type(self.base_layer).__name__} cannot take a merge: its weight is not a plain "
-                f"matrix; keep the adapter beside it"
+        methods = [self.adapters[name] for name in order]
+        base = self._base()
+        weight, bias = merging.fold(base, methods, type(self.base_layer).__name__, here)
+        assert base is not None
+        if weight is not None and base.packed:
+            self.packed_layer = (self.base_layer,)
+            self.base_layer = packed.rebuilt(
+                self.base_layer, weight, base.bias if bias is None else bias, requantize
             )
-        weight = base.matrix() if into_matrix else torch.empty(0)  # (0,): nobody asks for W
-        bias = base.bias
-        folded = weight.to(base.adapter_dtype)
-        folded_bias = None if bias is None else bias.to(base.adapter_dtype)
-        for method in methods:
-            folded, folded_bias = method.fold(folded, folded_bias)
-        if (bias is None) != (folded_bias is None):
-            raise StateError(
-                f"merging {listed(here)} would {'add' if bias is None else 'drop'} a bias, and a "
-                f"{type(self.base_layer).__name__} cannot change whether it has one; keep the "
-                f"adapter beside it"
-            )
-        new = [folded.to(weight.dtype)]
-        if bias is not None and folded_bias is not None:
-            new.append(folded_bias.to(bias.dtype))
-        if not all(tensor.is_meta or tensor.isfinite().all() for tensor in new):
-            raise StateError(
-                f"merging {listed(here)} gives weights that are not finite; "
-                f"look for NaN or very large numbers in the adapter"
-            )
-        if into_matrix:
-            self.original_weight = weight.clone()
-            weight.copy_(new[0])
-        if bias is not None:
-            self.original_bias = bias.clone()
-            bias.copy_(new[1])
+        elif weight is not None:
+            self.original_weight = base.matrix().clone()
+            base.matrix().copy_(weight)
+        if bias is not None and not self.packed_layer:
+            assert base.bias is not None
+            self.original_bias = base.bias.clone()
+            base.bias.copy_(bias)
         self.merged = tuple(here)
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Put back the weights kept by `merge`: bit for bit what was there."""
+        if self.packed_layer:
+            device = next((p.device for p in self.base_layer.parameters()), None)
+            self.base_layer = self.packed_layer[0].to(device)
         base = self._base()
         if base is not None and self.original_weight is not None:
             base.matrix().copy_(self.original_weight)
         if base is not None and base.bias is not None and self.original_bias is not None:
             base.bias.copy_(self.original_bias)
         self.original_weight = self.original_bias = None
+        self.packed_layer = ()
         self.merged = ()
 
     def _base(self) -> bases.Base | None:

@@ -16,11 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from .bases import count_parameters
 from .config import LayerConfig, PeftConfig
 from .core import method_of
 from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
 from .targets import find_heads, find_targets
 from .virtual import PromptConfig
+
+parameters = count_parameters
 
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
 # Published dimensions: {name: (transformers' config class, its arguments, the auto class)}.
@@ -155,11 +158,6 @@ def count(model: str | nn.Module, config: PeftConfig) -> Count:
     )
     trainable = heads + sum(size * n for (_, _, size), n in groups.items())
     return Count(trainable, parameters(base), groups, heads)
-
-
-def parameters(model: nn.Module) -> int:
-    """All parameters of a module, shared ones counted once."""
-    return sum(p.numel() for p in model.parameters())
 
 
 # --- bytes ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from . import checkpoint, refuse
+from .bases import count_parameters
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
@@ -25,8 +26,7 @@ class PeftModel(nn.Module):
     Args:
         model: any `nn.Module`, on any device (on "meta", to count); it is frozen and gets its
             adapters in place. A call that is refused leaves it as it was.
-        peft_config: what to add: `LoraConfig(...)` and the like.
-        adapter_name: its name.
+        peft_config, adapter_name: what to add, such as `LoraConfig(...)`, and its name.
 
     Attributes:
         base_model: the `LayerModel` around the model.
@@ -110,11 +110,11 @@ class PeftModel(nn.Module):
         refuse.unknown(self.peft_config, names)
         refuse.merged(self.base_model.merged, "set_adapter")
         refuse.two_copies(self.get_base_model(), names)
-        frozen = {n: self.peft_config[n].inference_mode for n in names}
+        frozen = tuple(n for n in names if self.peft_config[n].inference_mode)
         if inference_mode is not None:
             refuse.non_bool("inference_mode", inference_mode)
-            frozen = dict.fromkeys(names, inference_mode)
-        self._active, self._trained = names, tuple(n for n in names if not frozen[n])
+            frozen = names if inference_mode else ()
+        self._active, self._trained = names, tuple(n for n in names if n not in frozen)
         self.base_model.activate(self._active, self._trained)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -143,19 +143,20 @@ class PeftModel(nn.Module):
             for slot, enabled in states.items():
                 slot.enabled = enabled
             if merged:
-                self.base_model.merge(merged)
+                self.base_model.merge(merged, self.base_model.requantized)
 
-    def merge_adapter(self, adapter_names: Iterable[str] | None = None) -> None:
+    def merge_adapter(
+        self, adapter_names: Iterable[str] | None = None, requantize: bool = False
+    ) -> None:
         """Fold the active adapters (or those named) into the weights: W <- W + ΔW.
 
-        The originals are kept for `unmerge_adapter`: merged layers take twice their memory.
-
-        Raises:
-            AdapterNameError, StateError: an unknown name, or why a layer refused; none was merged.
+        The originals are kept for `unmerge_adapter`. A quantized layer makes way for a plain one,
+        or with `requantize` for a quantized one; a warning then says what the rounding took.
         """
         names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
-        self.base_model.merge(names)
+        refuse.non_bool("requantize", requantize)
+        self.base_model.merge(names, requantize)
 
     def unmerge_adapter(self) -> None:
         """Put the original weights back, bit for bit; StateError if nothing is merged."""
@@ -163,10 +164,12 @@ class PeftModel(nn.Module):
             raise StateError("nothing is merged; merge_adapter() comes first")
         self.base_model.unmerge()
 
-    def merge_and_unload(self, adapter_names: Iterable[str] | None = None) -> nn.Module:
-        """Fold the adapters in for good, and return the plain base model."""
-        if adapter_names is not None or not self.base_model.merged:
-            self.merge_adapter(adapter_names)
+    def merge_and_unload(
+        self, adapter_names: Iterable[str] | None = None, requantize: bool = False
+    ) -> nn.Module:
+        """Fold the adapters in for good, and return the plain base model; as `merge_adapter`."""
+        if adapter_names is not None or requantize or not self.base_model.merged:
+            self.merge_adapter(adapter_names, requantize)
         return self._leave()
 
     def unload(self) -> nn.Module:
@@ -179,9 +182,8 @@ class PeftModel(nn.Module):
         return self.base_model.unload()
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """(trainable, all): numbers of parameters, shared ones counted once."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
-        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+        """(trainable, all): numbers of parameters, shared ones once, packed ones as they were."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad), count_parameters(self)
 
     def print_trainable_parameters(self) -> None:
         """`trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`."""

@@ -78,7 +78,7 @@ class PromptSlot(Slot):
             hook.remove()
         delattr(model, NAME)
 
-    def merge(self, names: tuple[str, ...]) -> None:
+    def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
         """Refused: virtual tokens are input, not weights."""
         if any(name in self.adapters for name in names):
             raise StateError(

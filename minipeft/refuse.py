@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -70,6 +70,17 @@ def unknown(known: Collection[str], names: Iterable[str]) -> None:
             raise AdapterNameError(
                 f"there is no adapter {name!r}{did_you_mean(str(name), known) or ';'} "
                 f"the adapters are {listed(known)}"
+            )
+
+
+def rebase(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """Refuse a method that changes the frozen layer itself, where other adapters stand on it."""
+    there = dict(slots(model))
+    for path, method in methods.items():
+        if method.rebase and path in there:
+            raise StateError(
+                f"this adapter would change the frozen weight of {path!r}, on which "
+                f"{listed(there[path].adapters)} stand; make it the model's first adapter"
             )
 
 
@@ -161,7 +172,7 @@ def shared_weights(model: nn.Module, names: tuple[str, ...]) -> None:
             where = f"{path}.{name}".replace(".base_layer.", ".")
             users.setdefault(id(parameter), []).append(where)
     for path, slot in slots(model):
-        weight = getattr(slot, "weight", None) if isinstance(slot, Wrapper) else None
+        weight = slot.base_layer._parameters.get("weight") if isinstance(slot, Wrapper) else None
         shared = users.get(id(weight), [])
         here = [slot.adapters[name] for name in names if name in slot.adapters]
         if len(shared) > 1 and any(method.changes_matrix for method in here):
@@ -190,6 +201,12 @@ def merge_order(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in [n for n in here if n in slot.active]:
             one = slot.adapters[name]
             for other in [n for n in slot.active if n not in names]:
+                if slot.adapters[other].reads_matrix and one.changes_matrix:
+                    raise StateError(
+                        f"merging {name!r} alone would change what {other!r} computes from the "
+                        f"weight of {path!r}; merge {listed(slot.active)} together, or "
+                        f"set_adapter({name!r}) first"
+                    )
                 same = type(slot.adapters[other]) is type(one)
                 everyone = bool(getattr(one, "changes_input", False))
                 if not same and (everyone or rank(other) < rank(name)):

@@ -37,7 +37,7 @@ class SavedModule(Slot):
                 raise
             return getattr(self.current(), name)
 
-    def merge(self, names: tuple[str, ...]) -> None:
+    def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
         """Let the copy stand for the module."""
         self.merged = tuple(name for name in names if name in self.adapters)
 

@@ -105,7 +105,7 @@ def find_targets(
         found[name] = base
     found |= method.companions(model, originals, found, config, every=every)
     for name, base in found.items():
-        base.name, base.model = name, model
+        base.name, base.model, base.fresh = name, model, every
     return found
 
 

@@ -18,6 +18,7 @@ from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
 from .families import model_type
 from .prompts import NAME, PromptSlot
+from .quant.packed import warn_of_rounding
 from .refuse import slots
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
@@ -77,6 +78,7 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
     methods = {path: method.for_layer(base, config) for path, base in targets.items()}
     for path, module in methods.items():
         module.train(targets[path].layer.training)
+    refuse.rebase(model, methods)
     own = copy.deepcopy(config.in_family(model_type(model)))
     if own.default_targets:  # a method without such a table finds its layers by another rule
         own = replace(own, target_modules=resolve_default(model, config))
@@ -103,7 +105,10 @@ class LayerModel(nn.Module):
 
     Attributes:
         model: the base model, with slots where adapters stand.
+        requantized: whether the last merge packed its layers again.
     """
+
+    requantized = False
 
     def __init__(
         self,
@@ -151,11 +156,12 @@ class LayerModel(nn.Module):
             for path, module in modules.items():
                 slot = self.model.get_submodule(path)
                 if not isinstance(slot, Slot):
-                    layer, slot = slot, kind(slot)
+                    layer, slot = slot, kind(*getattr(module, "rebase", ()) or (slot,))
                     # not slot.train(): the layer's own children may be in different modes
                     slot.training = slot.adapters.training = layer.training
                     made[layer] = slot
                 slot.adapters[plan.name] = module.requires_grad_(False)
+                module.__dict__.pop("rebase", None)  # it stands in the model now
         self._replace(made)
         if plan.prompt is not None:
             place = getattr(self.model, NAME, None) or PromptSlot(self.model)
@@ -190,12 +196,11 @@ class LayerModel(nn.Module):
         """The names of the adapters that are merged at the moment."""
         return tuple(dict.fromkeys(n for slot in self.slots().values() for n in slot.merged))
 
-    def merge(self, names: tuple[str, ...]) -> None:
-        """Merge `names` in all slots, or, if one refuses, in none.
+    def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
+        """Merge `names` in all slots, or, if one refuses, in none; `requantize`: see `Wrapper`.
 
         Raises:
-            StateError: something is merged already, a weight is shared with another layer, or a
-                layer refuses (see `Wrapper.merge`).
+            StateError: something is merged already, a weight is shared, or a layer refuses.
         """
         if self.merged:
             raise StateError(
@@ -207,12 +212,15 @@ class LayerModel(nn.Module):
         done: list[Slot] = []
         try:
             for slot in self.slots().values():
-                slot.merge(names)
+                slot.merge(names, requantize)
                 done.append(slot)
         except Exception:
             for slot in done:
                 slot.unmerge()
             raise
+        self.requantized = requantize
+        if requantize:
+            warn_of_rounding([s.base_layer for s in done if getattr(s, "packed_layer", ())])
 
     def unmerge(self) -> None:
         """Undo the merge in all slots, bit for bit."""

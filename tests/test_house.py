@@ -20,9 +20,10 @@ HOUSE = Path(minipeft.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up: a room uses those before it only. "minipeft" is the door, __init__.py.
 ORDER = [
-    "errors", "config", "families", "bases", "core", "saved", "inputs", "virtual", "targets",
-    "prompts", "quant", "methods", "refuse", "tuner", "files", "state", "checkpoint", "model",
-    "counting", "assets", "zoo", "tasks", "training", "minipeft", "demo", "course", "cli",
+    "errors", "config", "quant", "families", "bases", "merging", "core", "saved", "inputs",
+    "virtual", "targets", "prompts", "methods", "refuse", "kbit", "tuner", "files", "state",
+    "checkpoint", "model", "counting", "assets", "zoo", "tasks", "training", "minipeft", "demo",
+    "course", "cli",
 ]  # fmt: skip
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in ("course", "cli.py", "assets")]
 HEAVY = ["transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft"]
@@ -107,9 +108,11 @@ def test_no_file_is_longer_than_250_lines():
     assert {name: length for name, length in long.items() if length > 250} == {}
 
 
-# A reader of one method needs its file and the house; these are the other methods, tables of names
-# and the course.
-BESIDE = ("methods", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py")
+# A reader of one method needs its file and the house; these are the other methods, quantization,
+# tables of names and the course.
+BESIDE = (
+    "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
+)  # fmt: skip
 
 
 def test_the_house_stays_under_2000_lines_of_code():

@@ -23,6 +23,7 @@ from ..config import LayerConfig, PeftType, check_bool, check_choice, check_int,
 from ..core import Method
 from ..errors import TargetError
 from ..families import ATTENTION
+from .loftq import LoftQConfig, check_loftq, start
 from .lora_bias import TrainedBias, only_biases
 
 
@@ -87,7 +88,7 @@ class LoRALayer(Method["LoraConfig"]):
 
         True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
         "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
-        ΔW ≠ 0; for tests only.
+        ΔW ≠ 0; for tests only. "loftq" starts like True; `loftq.start` then sets both.
         """
         if init_lora_weights == "gaussian":
             nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
@@ -138,63 +139,37 @@ class LoRALayer(Method["LoraConfig"]):
                 f"fan_in_fan_out=True says that weights are stored (in, out), but "
                 f"{base.kind} stores (out, in); leave fan_in_fan_out out, the layer's class decides"
             )
-        return cls(
-            base.in_features,
-            base.out_features,
-            config.r,
-            config.lora_alpha,
-            dropout=config.lora_dropout,
-            use_rslora=config.use_rslora,
-            init_lora_weights=config.init_lora_weights,
-            bias=None if config.bias == "none" else base.bias,
-            dtype=base.adapter_dtype,
-            device=base.device,
-        )
+        options: dict[str, Any] = {
+            "dropout": config.lora_dropout,
+            "use_rslora": config.use_rslora,
+            "init_lora_weights": config.init_lora_weights,
+            "bias": None if config.bias == "none" else base.bias,
+            "dtype": base.adapter_dtype,
+            "device": base.device,
+        }
+        if config.use_dora:
+            from .dora import DoRALayer  # a LoRALayer, so its file comes after this one
+
+            method: LoRALayer = DoRALayer(base, config.r, config.lora_alpha, **options)
+        else:
+            widths = base.in_features, base.out_features
+            method = cls(*widths, config.r, config.lora_alpha, **options)
+        if config.init_lora_weights == "loftq":
+            start(method, base, config.loftq_config)
+        return method
+
+    def stand_on(self, layer: nn.Module) -> None:
+        """Take `layer` for the frozen one when the adapter is attached (LoftQ's quantized W)."""
+        self.rebase = (layer,)
 
     @classmethod
     def count(cls, base: bases.Base, config: LoraConfig) -> int:
-        """R · (in + out), and the width of the bias where it is trained."""
+        """R · (in + out); out for DoRA's magnitudes, and out for the bias, where trained."""
         bias = 0 if config.bias == "none" or base.bias is None else base.bias.numel()
-        return bias + base.targeted * lora_parameters(base.in_features, base.out_features, config.r)
+        own = lora_parameters(base.in_features, base.out_features, config.r)
+        return bias + base.targeted * (own + config.use_dora * base.out_features)
 
     companions = staticmethod(only_biases)
-
-
-class LoRALinear(nn.Module):
-    """A frozen linear layer and its LoRA in one module: h = W₀ x + b + s · B A · dropout(x).
-
-    Args:
-        base_layer: an `nn.Linear` or GPT-2's `Conv1D`; it is frozen in place.
-        rank, lora_alpha, dropout: as in `LoRALayer`.
-
-    Raises:
-        TargetError: base_layer is no linear layer.
-    """
-
-    def __init__(
-        self, base_layer: nn.Module, rank: int = 16, lora_alpha: float = 32, dropout: float = 0.0
-    ):
-        super().__init__()
-        base = bases.view(base_layer)
-        if base is None:
-            kind = type(base_layer).__name__
-            raise TargetError(f"LoRALinear wraps an nn.Linear or Conv1D layer, got {kind}")
-        self.base_layer = base_layer.requires_grad_(False)
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        self.lora = LoRALayer(
-            base.in_features,
-            base.out_features,
-            rank,
-            lora_alpha,
-            dtype=base.adapter_dtype,
-            device=base.device,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., in) -> (..., out)."""
-        base_output = self.base_layer(x)  # (..., out), frozen
-        h: Tensor = self.lora(self.dropout(x), base_output)
-        return h
 
 
 @dataclass
@@ -206,7 +181,10 @@ class LoraConfig(LayerConfig):
         lora_alpha: α; the update is scaled by α/r.
         lora_dropout: dropout on the LoRA path's input, in [0, 1).
         use_rslora: scale by α/√r.
-        init_lora_weights: True, "gaussian", or False (see `LoRALayer.reset_parameters`).
+        use_dora: train the rows' lengths apart from their directions (see dora.py).
+        init_lora_weights: True, "gaussian", or False (see `LoRALayer.reset_parameters`), or
+            "loftq": quantize the layers, and start at what that lost (see loftq.py).
+        loftq_config: a `LoftQConfig`, or its options as a dict; only with "loftq".
         fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
         bias: the biases trained as well: "none", "all", or "lora_only" (see lora_bias.py).
     """
@@ -214,8 +192,8 @@ class LoraConfig(LayerConfig):
     peft_type: ClassVar[str] = PeftType.LORA
     not_yet: ClassVar[tuple[str, ...]] = (
         "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
-        "exclude_modules", "loftq_config", "use_dora", "layer_replication",
-        "trainable_token_indices", "megatron_config", "megatron_core",
+        "exclude_modules", "layer_replication", "trainable_token_indices", "megatron_config",
+        "megatron_core",
     )  # fmt: skip
     also_called: ClassVar[dict[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = ATTENTION
@@ -232,7 +210,7 @@ class LoraConfig(LayerConfig):
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     exclude_modules: Any = None
-    loftq_config: Any = field(default_factory=dict)
+    loftq_config: LoftQConfig | dict[str, Any] | None = field(default_factory=dict)
     use_dora: bool = False
     layer_replication: Any = None
     trainable_token_indices: Any = None
@@ -244,7 +222,8 @@ class LoraConfig(LayerConfig):
         check_int(self, "r", low=1)
         check_number(self, "lora_alpha", low=0, open_low=True)
         check_number(self, "lora_dropout", low=0, high=1)
-        for name in ("use_rslora", "fan_in_fan_out"):
+        for name in ("use_rslora", "use_dora", "fan_in_fan_out"):
             check_bool(self, name)
-        check_choice(self, "init_lora_weights", (True, False, "gaussian"))
+        check_choice(self, "init_lora_weights", (True, False, "gaussian", "loftq"))
+        self.loftq_config = check_loftq(self.init_lora_weights, self.loftq_config)
         check_choice(self, "bias", ("none", "all", "lora_only"))

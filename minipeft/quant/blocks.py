@@ -25,6 +25,8 @@ from .codebook import bits_of, byte_table, levels
 
 # Blocks of the scales themselves (double quantization).
 SCALE_BLOCK = 256
+# Bytes of codes that are dequantized at a time.
+SLICE = 2**17
 # Instead of 1/0 in a block of zeros; bitsandbytes' constant.
 TINY = 1e-38
 
@@ -171,13 +173,37 @@ def dequantize(q: Quantized, dtype: torch.dtype | None = None) -> Tensor:
     Returns:
         `q.shape`, contiguous.
     """
-    table, scales = byte_table(q.quant_type, q.codes.device), dequantize_scales(q)
-    per_byte = table.shape[1]
-    codes = F.pad(q.codes, (0, len(scales) * q.blocksize // per_byte - len(q.codes)))
-    values = F.embedding(codes.int(), table)  # (bytes, per_byte): one look-up for each byte
-    values = values.view(len(scales), q.blocksize // per_byte, per_byte)
-    values = values * scales[:, None, None]  # (blocks, bytes of a block, per_byte)
-    return values.view(-1)[: q.shape.numel()].view(q.shape).to(dtype or q.dtype)
+    scales, table = dequantize_scales(q), byte_table(q.quant_type, q.codes.device)
+    values = expand(by_block(q, len(scales)), scales, table, dtype or q.dtype)
+    return values.view(-1)[: q.shape.numel()].view(q.shape)
+
+
+def by_block(q: Quantized, blocks: int) -> Tensor:
+    """The codes, filled up to whole blocks: uint8, (blocks, bytes of a block)."""
+    in_block = q.blocksize * bits_of(q.quant_type) // 8
+    return F.pad(q.codes, (0, blocks * in_block - len(q.codes))).view(blocks, in_block)
+
+
+def expand(codes: Tensor, scales: Tensor, table: Tensor, dtype: torch.dtype) -> Tensor:
+    """One look-up for each byte, one scale for each block: what takes the time.
+
+    Args:
+        codes: uint8, (blocks, bytes of a block).
+        scales: float32, (blocks,).
+        table: what a byte holds, float32, (256, per_byte).
+        dtype: of the result.
+
+    Returns:
+        (blocks, bytes of a block, per_byte).
+    """
+    values = table.new_empty((*codes.shape, table.shape[1]), dtype=dtype)
+    # torch wants four bytes of index for each code's one. A slice at a time, these and the float32
+    # products stay in the cache and cost no memory; a compiler makes one loop of it by itself.
+    step = len(codes) if torch.compiler.is_compiling() else SLICE // codes.shape[1] + 1
+    tensors = (codes, scales, values)
+    for code, scale, value in zip(*(torch.split(t, step) for t in tensors), strict=True):
+        torch.mul(F.embedding(code.int(), table), scale[:, None, None], out=value)
+    return values
 
 
 def quantize_nf4(tensor: Tensor, blocksize: int = 64, double_quant: bool = False) -> Quantized:

@@ -26,7 +26,7 @@ def largest_probability(bits: int) -> float:
     seven digits.
     """
     n = 2**bits
-    return round(1 - (1 / (2 * n) + 1 / (2 * (n - 1))) / 2, 7)
+    return float(round(1 - (1 / (2 * n) + 1 / (2 * (n - 1))) / 2, 7))
 
 
 def normal_float(bits: int = 4) -> Tensor:

@@ -91,7 +91,7 @@ Return h = base_output + s · B A x, for `x` (..., in) and `base_output` (..., o
         id="lora.linear",
         lesson="08_lora",
         title="A frozen layer and its LoRA",
-        target="minipeft.methods.lora:LoRALinear.forward",
+        target="minipeft.methods.lora_linear:LoRALinear.forward",
         task="""\
 Run the frozen layer `self.base_layer` on `x` (..., in), and let `self.lora` add its update.
 

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ...methods.lora import LoRALayer, LoRALinear, scaling
+from ...methods.lora import LoRALayer, scaling
+from ...methods.lora_linear import LoRALinear
 from ..claims import hold, proves
 from .lora import NotesLoRALayer, NotesLoRALinear
 

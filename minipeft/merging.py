@@ -1,0 +1,55 @@
+"""What W and b of a layer are with adapters folded in; the wrapper puts them in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import bases
+from .errors import StateError, listed
+
+
+def fold(
+    base: bases.Base | None, methods: list[Any], layer: str, names: list[str]
+) -> tuple[Tensor | None, Tensor | None]:
+    """One method after the other changes W and b, in at least float32, rounded once at the end.
+
+    Args:
+        base: the layer as it stands, or None if there is nothing known of it.
+        methods: what is folded in, in order.
+        layer: what an error calls the layer; names: the adapters' names.
+
+    Returns:
+        W (out, in) and b (out,) in the layer's dtype; None for what stays as it is.
+
+    Raises:
+        StateError: the layer has no matrix to merge into, or no bias where the result needs one,
+            or the result is not finite.
+    """
+    into_matrix = any(method.changes_matrix for method in methods)
+    if base is None or (into_matrix and not (base.mergeable or base.packed)):
+        raise StateError(
+            f"{layer} cannot take a merge: its weight is not a plain matrix; keep the adapter "
+            f"beside it"
+        )
+    weight = base.matrix() if into_matrix else torch.empty(0)  # (0,): nobody asks for W
+    bias = base.bias
+    folded = weight.to(base.adapter_dtype)
+    folded_bias = None if bias is None else bias.to(base.adapter_dtype)
+    for method in methods:
+        folded, folded_bias = method.fold(folded, folded_bias)
+    if (bias is None) != (folded_bias is None):
+        raise StateError(
+            f"merging {listed(names)} would {'add' if bias is None else 'drop'} a bias, and a "
+            f"{layer} cannot change whether it has one; keep the adapter beside it"
+        )
+    new = [folded.to(weight.dtype) if into_matrix else None]
+    new.append(folded_bias.to(bias.dtype) if bias is not None and folded_bias is not None else None)
+    if not all(t is None or t.is_meta or t.isfinite().all() for t in new):
+        raise StateError(
+            f"merging {listed(names)} gives weights that are not finite; "
+            f"look for NaN or very large numbers in the adapter"
+        )
+    return new[0], new[1]

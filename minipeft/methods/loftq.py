@@ -1,0 +1,146 @@
+"""LoftQ: start a LoRA at what quantization lost, instead of at zero.
+
+    minimise ‖W - Q - s · B A‖ over Q (in k bits), A and B:   Q <- quantize(W - s · B A)
+                                                              s · B A <- SVD_r(W - Q)
+
+QLoRA starts at dq(Q) ≠ W: the rounding is an error that training has to find out and undo. Here the
+first r singular directions of the rounding are in A and B from the start.
+
+Li et al., "LoftQ: LoRA-Fine-Tuning-Aware Quantization for Large Language Models" (arXiv
+2310.08659), section 3 and algorithm 1. Lecture note: 000_456609471e9b7c6d.txt, lines 52-66 (where
+the name and what is quantized are wrong). The paper has s = 1; the factors are divided by the scale
+here, or for α ≠ r the product would not be the rounding (Hugging Face peft 0.21 leaves that out).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import bases
+from ..config import check_int
+from ..errors import ConfigError, ConfigTypeError, TargetError, listed
+from ..quant import Quantized, QuantizedLinear, dequantize, quantize
+
+QUANT_TYPE = {2: "nf2", 4: "nf4", 8: "nf8"}
+
+
+@dataclass
+class LoftQConfig:
+    """How LoftQ quantizes: peft's names and defaults.
+
+    Args:
+        loftq_bits: 4, 8 or 2: NormalFloat codes in blocks of 64.
+        loftq_iter: how often Q and B A are made anew for each other.
+    """
+
+    loftq_bits: int = 4
+    loftq_iter: int = 1
+
+    def __post_init__(self) -> None:
+        check_int(self, "loftq_iter", low=1)  # type: ignore[arg-type]
+        if self.loftq_bits not in QUANT_TYPE or isinstance(self.loftq_bits, bool):
+            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {self.loftq_bits!r}")
+
+
+def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:
+    """`LoraConfig`'s loftq_config as a dict (peft's form on disk), with what was left out.
+
+    Raises:
+        ConfigTypeError, ConfigError: no `LoftQConfig`, or one without init_lora_weights="loftq".
+    """
+    if isinstance(options, dict) and init == "loftq":
+        known = [*LoftQConfig.__dataclass_fields__]
+        if strange := [key for key in options if key not in known]:
+            raise ConfigTypeError(f"loftq_config has {listed(map(str, strange))}; known: {known}")
+        options = LoftQConfig(**options)
+    if options and init != "loftq":
+        raise ConfigError(
+            f"loftq_config={options!r} does nothing with init_lora_weights={init!r}; "
+            f'LoftQ needs init_lora_weights="loftq" as well'
+        )
+    if init != "loftq":
+        return {}
+    options = LoftQConfig() if options is None else options
+    if not isinstance(options, LoftQConfig):
+        raise ConfigTypeError(f"loftq_config must be a LoftQConfig, got {type(options).__name__}")
+    return asdict(options)
+
+
+@torch.no_grad()
+def loftq(
+    weight: Tensor,
+    r: int,
+    scaling: float = 1.0,
+    bits: int = 4,
+    iterations: int = 1,
+    *,
+    name: str = "the weight",
+) -> tuple[Quantized, Tensor, Tensor]:
+    """Q, A and B with Q + s · B A near W.
+
+    Args:
+        weight: W, (out, in).
+        r: the rank; scaling: s.
+        bits: 4, 8 or 2; iterations: at least 1.
+        name: what an error calls W.
+
+    Returns:
+        Q, A (r, in) and B (out, r), the latter in at least float32.
+    """
+    w = weight.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
+    update = torch.zeros_like(w)  # s · B A
+    for _ in range(iterations):
+        q = quantize(w - update, QUANT_TYPE[bits], name=name)
+        u, sigma, vt = torch.linalg.svd(w - dequantize(q), full_matrices=False)
+        root = sigma[:r].sqrt() / math.sqrt(scaling)  # half of σ_i / s to each factor
+        lora_B, lora_A = u[:, :r] * root, root[:, None] * vt[:r]  # (out, r), (r, in)
+        update = scaling * lora_B @ lora_A
+    return q, lora_A.contiguous(), lora_B.contiguous()
+
+
+@torch.no_grad()
+def start(method: Any, base: bases.Base, options: Any) -> None:
+    """Fill a LoRA by LoftQ, and give it the quantized layer that it is to stand on.
+
+    Raises:
+        TargetError: the layer does not show its W, is quantized already, or is smaller than r.
+    """
+    if base.packed and not base.fresh:
+        return  # an adapter from a file, on the layer that LoftQ had made
+    if not base.mergeable:
+        raise TargetError(
+            f'init_lora_weights="loftq" quantizes the layer itself and needs its own W, but '
+            f"{base.name or 'the layer'} is a {base.kind}; give the model before quantization"
+        )
+    r, smaller = method.lora_A.shape[0], min(base.in_features, base.out_features)
+    if r > smaller:
+        raise TargetError(
+            f"LoftQ takes r singular directions, and {base.name or 'the layer'} "
+            f"({base.out_features}, {base.in_features}) has {smaller}, got r={r}"
+        )
+    weight, config = base.matrix(), LoftQConfig(**options)
+    bits, iterations = config.loftq_bits, config.loftq_iter
+    name = f"{base.name}.weight"
+    q, a, b = loftq(weight, r, method.scaling, bits, iterations, name=name)
+    method.lora_A.copy_(a)
+    method.lora_B.copy_(b)
+    layer = QuantizedLinear(q, base.layer._parameters.get("bias"))
+    layer.weight_dtype = weight.dtype
+    method.stand_on(layer.train(base.layer.training))
+
+
+def fingerprint(layers: Iterable[nn.Module]) -> str:
+    """A digest of quantized layers' codes: an adapter belongs to the Q that it was trained on."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        if isinstance(layer, QuantizedLinear):
+            codes = layer.quantized().codes
+            digest.update(b"" if codes.is_meta else codes.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
