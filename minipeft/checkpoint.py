@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
-from .errors import CheckpointError, ConfigError, TargetError
+from .errors import CheckpointError, ConfigError, MinipeftWarning, TargetError
 from .files import (
     CONFIG,
     ENCODER,
@@ -33,6 +34,7 @@ from .files import (
     replace_file,
     with_header,
 )
+from .methods import loftq
 from .refuse import slots
 from .state import (
     PROMPT,
@@ -46,6 +48,9 @@ from .state import (
 )
 from .tuner import Plan, plan
 from .virtual import PromptMethod
+
+# In the weights file's header: what LoftQ's quantized weights were.
+LOFTQ = "loftq_base"
 
 # --- saving --------------------------------------------------------------------------------------
 
@@ -97,6 +102,9 @@ def save(
         values["fan_in_fan_out"] = all(is_conv1d(wrapper.base_layer) for wrapper in mine)
     plain = {key: t.detach().cpu().clone().contiguous() for key, t in tensors.items()}
     header = {"format": "pt", **{key: str(values.pop(key)) for key in OURS & values.keys()}}
+    if values.get("init_lora_weights") == "loftq":
+        mine_at = {path: s.adapters[name] for path, s in slots(model) if name in s.adapters}
+        header[LOFTQ] = loftq.fingerprint(model, mine_at)
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     encoder = find_encoder(model, name) if save_encoder else None
     place.mkdir(parents=True, exist_ok=True)
@@ -141,6 +149,7 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             config = with_header(config, file.metadata() or {}, weights)
             planned = fit(model, config, name, shapes, folder)
+            warn_of_other_base(model, planned, (file.metadata() or {}).get(LOFTQ), folder)
             parts, given_tensors = parts_of(planned), {}
             for key, tensor in tensors_of(parts).items():
                 given = file.get_tensor(key)
@@ -163,6 +172,18 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
+
+
+def warn_of_other_base(model: nn.Module, planned: Plan, known: str | None, folder: Path) -> None:
+    """Say so if an adapter made by LoftQ would stand on other quantized weights than its own."""
+    if known is not None and loftq.fingerprint(model, planned.methods) != known:
+        warnings.warn(
+            f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
+            f"does not have: another base, or one quantized without LoftQ; load it on the model "
+            f"that it was made from, before quantization, and it is quantized again as it was",
+            MinipeftWarning,
+            stacklevel=5,
+        )
 
 
 def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:

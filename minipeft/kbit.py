@@ -100,6 +100,7 @@ def quantize_model(
             double_quant=double_quant,
             compute_dtype=compute_dtype,
             compile=compile,
+            source_cls=type(old),
         ).train(old.training)
         weights += old.weight.numel()
         before += old.weight.numel() * old.weight.element_size()
@@ -168,10 +169,12 @@ def prepare_model_for_kbit_training(
         ConfigTypeError: no module, or one that cannot checkpoint. StateError: it has adapters.
     """
     refuse.non_model(model)
-    if use_gradient_checkpointing and not hasattr(model, "gradient_checkpointing_enable"):
+    enable = getattr(model, "activation_checkpointing_enable", None)  # the newer name
+    enable = enable or getattr(model, "gradient_checkpointing_enable", None)
+    if use_gradient_checkpointing and enable is None:
         raise ConfigTypeError(
-            f"{type(model).__name__} has no gradient_checkpointing_enable, as models of "
-            f"transformers have; give use_gradient_checkpointing=False"
+            f"{type(model).__name__} cannot checkpoint activations as models of transformers can; "
+            f"give use_gradient_checkpointing=False"
         )
     if not any(packed.kind(module) for module in model.modules()):
         raise StateError(
@@ -185,9 +188,9 @@ def prepare_model_for_kbit_training(
         for parameter in module.parameters(recurse=False):
             if parameter.dtype in (torch.float16, torch.bfloat16):
                 parameter.data = parameter.data.float()
-    if use_gradient_checkpointing:
+    if use_gradient_checkpointing and enable is not None:
         options = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
         if options["use_reentrant"]:
             model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        enable(options)
     return model

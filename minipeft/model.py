@@ -15,6 +15,7 @@ from .bases import count_parameters
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
+from .quant.packed import warn_of_rounding
 from .refuse import slots
 from .state import unshare
 from .tuner import LayerModel, Plan, plan
@@ -29,8 +30,7 @@ class PeftModel(nn.Module):
         peft_config, adapter_name: what to add, such as `LoraConfig(...)`, and its name.
 
     Attributes:
-        base_model: the `LayerModel` around the model.
-        peft_config: the configs, by adapter name.
+        base_model: the `LayerModel` around the model; peft_config: the configs, by adapter name.
     """
 
     base_model: LayerModel
@@ -124,8 +124,8 @@ class PeftModel(nn.Module):
         self.base_model.delete(adapter_name)
         del self.peft_config[adapter_name]
         if self._active == (adapter_name,) and self.peft_config:
-            left = f"set_adapter one of {listed(self.peft_config)}, or the base model answers"
-            said = f"{adapter_name!r} was the adapter in use; none is now: {left}"
+            said = f"{adapter_name!r} was the adapter in use; none is now: set_adapter one of "
+            said += f"{listed(self.peft_config)}, or the base model answers"
             warnings.warn(said, MinipeftWarning, stacklevel=2)
         self._active = tuple(name for name in self._active if name != adapter_name)
         self._trained = tuple(name for name in self._trained if name != adapter_name)
@@ -150,13 +150,14 @@ class PeftModel(nn.Module):
     ) -> None:
         """Fold the active adapters (or those named) into the weights: W <- W + ΔW.
 
-        The originals are kept for `unmerge_adapter`. A quantized layer makes way for a plain one,
-        or with `requantize` for a quantized one; a warning then says what the rounding took.
+        A quantized layer makes way for a plain one, or with `requantize` for a quantized one; a
+        warning then says what the rounding took. The originals are kept for `unmerge_adapter`.
         """
         names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
         refuse.non_bool("requantize", requantize)
         self.base_model.merge(names, requantize)
+        warn_of_rounding(self)
 
     def unmerge_adapter(self) -> None:
         """Put the original weights back, bit for bit; StateError if nothing is merged."""
@@ -187,9 +188,10 @@ class PeftModel(nn.Module):
 
     def print_trainable_parameters(self) -> None:
         """`trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`."""
-        n, total = self.get_nb_trainable_parameters()
-        share = f"trainable%: {100 * n / total:.4f}"
-        print(f"trainable params: {n:,d} || all params: {total:,d} || {share}")
+        n, all_ = self.get_nb_trainable_parameters()
+        print(
+            f"trainable params: {n:,d} || all params: {all_:,d} || trainable%: {100 * n / all_:.4f}"
+        )
 
     def save_pretrained(
         self,

@@ -82,6 +82,22 @@ def _shuffled(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         del order[:batch_size]
 
 
+def adamw(optim: str) -> Any:
+    """The optimizer's class by the name that transformers' Trainer has for it."""
+    if optim == "adamw":
+        return torch.optim.AdamW
+    if optim != "paged_adamw_8bit":
+        raise ConfigError(f"optim must be 'adamw' or 'paged_adamw_8bit', got {optim!r}")
+    try:
+        from bitsandbytes.optim import PagedAdamW8bit
+    except ImportError as error:
+        raise ConfigError(
+            "optim='paged_adamw_8bit' is bitsandbytes' optimizer, and that is not installed: "
+            "pip install bitsandbytes, or take optim='adamw'"
+        ) from error
+    return PagedAdamW8bit
+
+
 def fit(
     model: nn.Module,
     tokenizer: Any,
@@ -93,6 +109,7 @@ def fit(
     weight_decay: float = 0.0,
     seed: int = 0,
     progress: bool = True,
+    optim: str = "adamw",
 ) -> History:
     """Train the parameters that require a gradient: AdamW, 10 % warm-up, then linear decay to 0.
 
@@ -108,13 +125,16 @@ def fit(
         weight_decay: AdamW's.
         seed: of the order of the rows, and of dropout.
         progress: show a bar with the loss on stdout.
+        optim: "adamw", or "paged_adamw_8bit", bitsandbytes' with both moments in 8 bits (those of
+            tensors of 4,096 numbers or more), in memory that a GPU may lend to the CPU.
 
     Returns:
         The `History`: `losses` has one number per step. The model is left in eval mode.
 
     Raises:
         StateError: no parameter requires a gradient.
-        ConfigError: `data` is empty, or `steps` or `batch_size` is not positive.
+        ConfigError: `data` is empty, `steps` or `batch_size` is not positive, or `optim` is not
+            known or not installed.
     """
     from tqdm import tqdm
 
@@ -130,11 +150,12 @@ def fit(
             "fit needs rows, steps >= 1 and batch_size >= 1, got "
             f"{len(data)} rows, steps={steps}, batch_size={batch_size}"
         )
+    make = adamw(optim)
     torch.manual_seed(seed)
     started = time.perf_counter()
     pairs = [encode(tokenizer, data[i]) for i in range(len(data))]
     order = _shuffled(len(pairs), batch_size, seed)
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)
+    optimizer = make(trained, lr=lr, weight_decay=weight_decay)
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda t: min((t + 1) / warm, (steps - t) / max(1, steps - warm))

@@ -18,7 +18,6 @@ from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
 from .families import model_type
 from .prompts import NAME, PromptSlot
-from .quant.packed import warn_of_rounding
 from .refuse import slots
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
@@ -219,8 +218,6 @@ class LayerModel(nn.Module):
                 slot.unmerge()
             raise
         self.requantized = requantize
-        if requantize:
-            warn_of_rounding([s.base_layer for s in done if getattr(s, "packed_layer", ())])
 
     def unmerge(self) -> None:
         """Undo the merge in all slots, bit for bit."""

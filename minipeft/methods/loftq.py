@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,16 +130,24 @@ def start(method: Any, base: bases.Base, options: Any) -> None:
     q, a, b = loftq(weight, r, method.scaling, bits, iterations, name=name)
     method.lora_A.copy_(a)
     method.lora_B.copy_(b)
-    layer = QuantizedLinear(q, base.layer._parameters.get("bias"))
+    old = base.layer
+    layer = QuantizedLinear(q, old._parameters.get("bias"), source_cls=type(old))
     layer.weight_dtype = weight.dtype
-    method.stand_on(layer.train(base.layer.training))
+    method.stand_on(layer.train(old.training))
 
 
-def fingerprint(layers: Iterable[nn.Module]) -> str:
-    """A digest of quantized layers' codes: an adapter belongs to the Q that it was trained on."""
+def fingerprint(model: nn.Module, planned: dict[str, Any]) -> str:
+    """A digest of the quantized layers that an adapter stands on, or will, in the model's order.
+
+    Args:
+        model: the model, with or without the adapter.
+        planned: the adapter's modules by the dotted names of their layers.
+    """
     digest = hashlib.sha256()
-    for layer in layers:
+    for path, method in planned.items():
+        here = model.get_submodule(path)
+        layer = method.rebase[0] if method.rebase else getattr(here, "base_layer", here)
         if isinstance(layer, QuantizedLinear):
-            codes = layer.quantized().codes
-            digest.update(b"" if codes.is_meta else codes.cpu().numpy().tobytes())
+            for tensor in layer.quantized().tensors().values():
+                digest.update(b"" if tensor.is_meta else tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

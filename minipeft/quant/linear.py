@@ -54,6 +54,7 @@ class QuantizedLinear(nn.Module):
         bias: b, (out,), or None; kept as it is.
         compute_dtype: what is multiplied in; None: the input's dtype. The result has the input's.
         compile: dequantize in a loop made by `torch.compile`, as fast as bitsandbytes' own.
+        source_cls: the class of the layer that it stands for: `nn.Linear` or GPT-2's `Conv1D`.
 
     Attributes:
         codes, absmax, offset, absmax_scale: what W is packed in (see `Quantized`), as buffers, so
@@ -71,8 +72,10 @@ class QuantizedLinear(nn.Module):
         *,
         compute_dtype: torch.dtype | None = None,
         compile: bool = False,
+        source_cls: type[nn.Module] = nn.Linear,
     ):
         super().__init__()
+        self.source_cls = source_cls
         self.out_features, self.in_features = weight.shape
         self.blocksize, self.quant_type = weight.blocksize, weight.quant_type
         self.weight_dtype = weight.dtype
@@ -84,7 +87,8 @@ class QuantizedLinear(nn.Module):
     @classmethod
     def of(cls, weight: Tensor, bias: nn.Parameter | None = None, **options: Any) -> Self:
         """The layer for W (out, in); `options` of `quantize` and of the class."""
-        own = {key: options.pop(key) for key in ("compute_dtype", "compile") if key in options}
+        names = ("compute_dtype", "compile", "source_cls")
+        own = {key: options.pop(key) for key in names if key in options}
         return cls(quantize(weight, **options), bias, **own)
 
     def quantized(self) -> Quantized:

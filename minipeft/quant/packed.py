@@ -68,8 +68,17 @@ def dequantized(layer: Any) -> Tensor:
 
 
 def dense(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """An `nn.Linear` with this W (out, in) and b, frozen, in the place of a packed layer."""
-    new = nn.Linear(weight.shape[1], weight.shape[0], False, device="meta")
+    """A layer of the class that was packed, with this W (out, in) and b, frozen.
+
+    transformers, too, leaves the class as `source_cls`: GPT-2's Conv1D keeps W turned over.
+    """
+    kind = getattr(layer, "source_cls", None) or nn.Linear
+    out_features, in_features = weight.shape
+    new: Any
+    if kind is nn.Linear:
+        new = nn.Linear(in_features, out_features, False, device="meta")
+    else:
+        new, weight = kind(out_features, in_features), weight.T.contiguous()
     new.weight = nn.Parameter(weight, requires_grad=False)
     return with_bias(new, bias)
 
@@ -85,6 +94,7 @@ def requantized(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
             double_quant=q.offset is not None,
             compute_dtype=layer.compute_dtype,
             compile=layer.compile_dequantize,
+            source_cls=layer.source_cls,
         )
         new.weight_dtype = q.dtype
         return with_bias(new, bias)
@@ -142,8 +152,9 @@ def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -
     return packed
 
 
-def warn_of_rounding(layers: list[Any]) -> None:
-    """Say how much of a change was lost when merged layers were packed again."""
+def warn_of_rounding(model: nn.Module) -> None:
+    """Say how much of a merged change was lost where layers were packed again."""
+    layers: list[Any] = [m for m in model.modules() if "rounding" in vars(m)]
     if not layers:
         return
     lost = sum(layer.rounding**2 for layer in layers) ** 0.5
@@ -153,7 +164,7 @@ def warn_of_rounding(layers: list[Any]) -> None:
         f"{100 * lost / max(change, 1e-38):.0f} % of the length of what the adapter had changed; "
         f"requantize=False merges into plain layers instead, which round no more than their dtype",
         MinipeftWarning,
-        stacklevel=5,
+        stacklevel=3,
     )
 
 
