@@ -118,11 +118,6 @@ class Packed(Base):
         super().__init__(layer)
         self.kind = packed.kind(layer)
 
-    @property
-    def adapter_dtype(self) -> torch.dtype:
-        """float32: packed weights say nothing of the dtype that is computed in."""
-        return torch.float32
-
     def matrix(self) -> Tensor:
         """W as the layer uses it, (out, in): a new tensor."""
         return packed.dequantized(self.layer)
@@ -195,10 +190,3 @@ def biased(layer: nn.Module) -> Base | None:
 def is_linear(layer: nn.Module) -> bool:
     """Whether "all-linear" means it: nn.Linear and subclasses, Conv1D, and what is quantized."""
     return isinstance(layer, (nn.Linear, QuantizedLinear)) or is_conv1d(layer)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """All parameters of a model, shared ones once, and packed weights as what they stand for."""
-    seen = sum(p.numel() for p in model.parameters())
-    sizes = [packed.size(module) for module in model.modules()]
-    return seen + sum(stands_for - shown for stands_for, shown in sizes)

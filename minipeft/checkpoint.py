@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import refuse
 from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
-from .errors import CheckpointError, ConfigError, MinipeftWarning, TargetError
+from .errors import CheckpointError, ConfigError, TargetError
 from .files import (
     CONFIG,
     ENCODER,
@@ -140,6 +140,7 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
         CheckpointNotFoundError: no folder, or no adapter in it.
         CheckpointError: a damaged file, or an adapter for another base.
     """
+    refuse.non_bool("is_trainable", is_trainable)
     folder = find_folder(model_id)
     config = load_config(folder)
     config.inference_mode = not is_trainable
@@ -149,7 +150,8 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             config = with_header(config, file.metadata() or {}, weights)
             planned = fit(model, config, name, shapes, folder)
-            warn_of_other_base(model, planned, (file.metadata() or {}).get(LOFTQ), folder)
+            known = (file.metadata() or {}).get(LOFTQ)
+            loftq.warn_of_other_base(model, planned.methods, known, folder)
             parts, given_tensors = parts_of(planned), {}
             for key, tensor in tensors_of(parts).items():
                 given = file.get_tensor(key)
@@ -172,18 +174,6 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
-
-
-def warn_of_other_base(model: nn.Module, planned: Plan, known: str | None, folder: Path) -> None:
-    """Say so if an adapter made by LoftQ would stand on other quantized weights than its own."""
-    if known is not None and loftq.fingerprint(model, planned.methods) != known:
-        warnings.warn(
-            f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
-            f"does not have: another base, or one quantized without LoftQ; load it on the model "
-            f"that it was made from, before quantization, and it is quantized again as it was",
-            MinipeftWarning,
-            stacklevel=5,
-        )
 
 
 def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:

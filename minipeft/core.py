@@ -207,9 +207,10 @@ class Wrapper(Slot):
         weight, bias = merging.fold(base, methods, type(self.base_layer).__name__, here)
         assert base is not None
         if weight is not None and base.packed:
-            self.packed_layer = (self.base_layer,)
-            self.base_layer = packed.rebuilt(
-                self.base_layer, weight, base.bias if bias is None else bias, requantize
+            old, both = self.base_layer, base.bias if bias is None else bias
+            self.packed_layer, self.base_layer = (
+                (old,),
+                packed.rebuilt(old, weight, both, requantize),
             )
         elif weight is not None:
             self.original_weight = base.matrix().clone()

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .bases import count_parameters
 from .config import LayerConfig, PeftConfig
 from .core import method_of
 from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
+from .quant.packed import count_parameters
 from .targets import find_heads, find_targets
 from .virtual import PromptConfig
 

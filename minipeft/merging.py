@@ -45,11 +45,11 @@ def fold(
             f"merging {listed(names)} would {'add' if bias is None else 'drop'} a bias, and a "
             f"{layer} cannot change whether it has one; keep the adapter beside it"
         )
-    new = [folded.to(weight.dtype) if into_matrix else None]
-    new.append(folded_bias.to(bias.dtype) if bias is not None and folded_bias is not None else None)
-    if not all(t is None or t.is_meta or t.isfinite().all() for t in new):
+    new = folded.to(weight.dtype) if into_matrix else None
+    new_bias = None if bias is None or folded_bias is None else folded_bias.to(bias.dtype)
+    if not all(t is None or t.is_meta or t.isfinite().all() for t in (new, new_bias)):
         raise StateError(
             f"merging {listed(names)} gives weights that are not finite; "
             f"look for NaN or very large numbers in the adapter"
         )
-    return new[0], new[1]
+    return new, new_bias

@@ -11,11 +11,10 @@ from typing import Any
 from torch import nn
 
 from . import checkpoint, refuse
-from .bases import count_parameters
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
-from .quant.packed import warn_of_rounding
+from .quant.packed import count_parameters, warn_of_rounding
 from .refuse import slots
 from .state import unshare
 from .tuner import LayerModel, Plan, plan
@@ -152,10 +151,10 @@ class PeftModel(nn.Module):
 
         A quantized layer makes way for a plain one, or with `requantize` for a quantized one; a
         warning then says what the rounding took. The originals are kept for `unmerge_adapter`.
+        AdapterNameError, StateError: an unknown name, or why a layer refused; none was merged.
         """
         names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
-        refuse.non_bool("requantize", requantize)
         self.base_model.merge(names, requantize)
         warn_of_rounding(self)
 
@@ -229,7 +228,6 @@ class PeftModel(nn.Module):
             CheckpointNotFoundError, CheckpointError: the model was not changed.
         """
         refuse.non_model(model)
-        refuse.non_bool("is_trainable", is_trainable)
         self = cls.__new__(cls)
         nn.Module.__init__(self)
         self._start(model, checkpoint.load(model, model_id, adapter_name, is_trainable))
@@ -239,7 +237,6 @@ class PeftModel(nn.Module):
         self, model_id: str | os.PathLike[str], adapter_name: str, is_trainable: bool = False
     ) -> None:
         """Load one more adapter, with `from_pretrained`'s errors; `set_adapter` puts it to use."""
-        refuse.non_bool("is_trainable", is_trainable)
         refuse.merged(self.base_model.merged, "load_adapter")
         refuse.taken(self.peft_config, adapter_name)
         self._add(checkpoint.load(self.get_base_model(), model_id, adapter_name, is_trainable))

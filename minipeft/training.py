@@ -89,13 +89,13 @@ def adamw(optim: str) -> Any:
     if optim != "paged_adamw_8bit":
         raise ConfigError(f"optim must be 'adamw' or 'paged_adamw_8bit', got {optim!r}")
     try:
-        from bitsandbytes.optim import PagedAdamW8bit
+        from bitsandbytes import optim as optimizers
     except ImportError as error:
         raise ConfigError(
             "optim='paged_adamw_8bit' is bitsandbytes' optimizer, and that is not installed: "
             "pip install bitsandbytes, or take optim='adamw'"
         ) from error
-    return PagedAdamW8bit
+    return getattr(optimizers, "PagedAdamW8bit")  # noqa: B009  not in its __all__
 
 
 def fit(

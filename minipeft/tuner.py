@@ -201,6 +201,7 @@ class LayerModel(nn.Module):
         Raises:
             StateError: something is merged already, a weight is shared, or a layer refuses.
         """
+        refuse.non_bool("requantize", requantize)
         if self.merged:
             raise StateError(
                 f"{listed(self.merged)} already merged; call unmerge_adapter() first, "

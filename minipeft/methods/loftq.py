@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from .. import bases
 from ..config import check_int
-from ..errors import ConfigError, ConfigTypeError, TargetError, listed
+from ..errors import ConfigError, ConfigTypeError, MinipeftWarning, TargetError, listed
 from ..quant import Quantized, QuantizedLinear, dequantize, quantize
 
 QUANT_TYPE = {2: "nf2", 4: "nf4", 8: "nf8"}
@@ -151,3 +152,23 @@ def fingerprint(model: nn.Module, planned: dict[str, Any]) -> str:
             for tensor in layer.quantized().tensors().values():
                 digest.update(b"" if tensor.is_meta else tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def warn_of_other_base(
+    model: nn.Module, planned: dict[str, Any], known: str | None, folder: Any
+) -> None:
+    """Say so if an adapter made by LoftQ would stand on other quantized weights than its own.
+
+    Args:
+        model, planned: as in `fingerprint`.
+        known: the fingerprint in the adapter's file; None if LoftQ did not make it.
+        folder: where the file is.
+    """
+    if known is not None and fingerprint(model, planned) != known:
+        warnings.warn(
+            f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
+            f"does not have: another base, or one quantized without LoftQ; load it on the model "
+            f"that it was made from, before quantization, and it is quantized again as it was",
+            MinipeftWarning,
+            stacklevel=5,
+        )

@@ -52,6 +52,13 @@ def size(layer: nn.Module) -> tuple[int, int]:
     return 0, 0
 
 
+def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model, shared ones once, and packed weights as what they stand for."""
+    seen = sum(p.numel() for p in model.parameters())
+    sizes = [size(module) for module in model.modules()]
+    return seen + sum(stands_for - shown for stands_for, shown in sizes)
+
+
 @torch.no_grad()
 def dequantized(layer: Any) -> Tensor:
     """W as the layer uses it, (out, in), a new tensor in the dtype it had before."""
