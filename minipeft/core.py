@@ -208,15 +208,12 @@ class Wrapper(Slot):
         assert base is not None
         if weight is not None and base.packed:
             old, both = self.base_layer, base.bias if bias is None else bias
-            self.packed_layer, self.base_layer = (
-                (old,),
-                packed.rebuilt(old, weight, both, requantize),
-            )
+            self.packed_layer = (old,)
+            self.base_layer = packed.rebuilt(old, weight, both, requantize)
         elif weight is not None:
             self.original_weight = base.matrix().clone()
             base.matrix().copy_(weight)
-        if bias is not None and not self.packed_layer:
-            assert base.bias is not None
+        if bias is not None and base.bias is not None and not self.packed_layer:
             self.original_bias = base.bias.clone()
             base.bias.copy_(bias)
         self.merged = tuple(here)
