@@ -12,8 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import bench_quant
 import torch
 import transformers
 
@@ -25,6 +27,12 @@ from minipeft.training import fit
 from minipeft.zoo import BUNDLED
 
 PAGE = Path(__file__).with_name("BENCH.md")
+
+
+def gpu() -> str:
+    """Which GPU there is; the tables are the CPU's."""
+    there = torch.cuda.is_available()
+    return f"GPU: {torch.cuda.get_device_name()}." if there else "No GPU was at hand."
 
 
 def seconds_of(code: str) -> float:
@@ -120,12 +128,19 @@ def training() -> list[str]:
 
 def main() -> None:
     """Run all, or the sections named on the command line, and write the page."""
-    known = {"imports": imports, "lora_step": lora_step, "training": training}
+    known = {
+        "imports": imports,
+        "lora_step": lora_step,
+        "quantization": bench_quant.report,
+        "training": training,
+    }
     chosen = sys.argv[1:] or list(known)
     machine = (
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, minipeft {minipeft.__version__}, "
-        f"{os.cpu_count()} cores, {platform.machine()}. Written by `make bench`."
+        f"bitsandbytes {version('bitsandbytes')}, peft {version('peft')}, {os.cpu_count()} cores, "
+        f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}). {gpu()} "
+        f"Written by `make bench`."
     )
     parts = ["# Measurements\n", machine + "\n"]
     for name in chosen:
