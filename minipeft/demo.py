@@ -17,18 +17,24 @@ from . import (
     PromptTuningConfig,
     PTuningV2Config,
     get_peft_model,
+    quantize_model,
 )
 from .config import PeftConfig
 from .errors import ConfigError, did_you_mean, listed
+from .quant.packed import count_parameters
 from .tasks import RECIPES, load_task
 from .training import accuracy, fit
 from .zoo import load_base
 
+_LORA: dict[str, Any] = {"r": 8, "lora_alpha": 32, "target_modules": "all-linear"}
 _TOKENS: dict[str, Any] = {"num_virtual_tokens": 10, "task_type": "CAUSAL_LM"}
 # {key in RECIPES: (what to call it, its config on a bundled model; None trains the whole model)}
 METHODS: dict[str, tuple[str, PeftConfig | None]] = {
     "full": ("full fine-tuning", None),
-    "lora": ("LoRA, r = 8", LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")),
+    "lora": ("LoRA, r = 8", LoraConfig(**_LORA)),
+    "dora": ("DoRA, r = 8", LoraConfig(**_LORA, use_dora=True)),
+    "qlora": ("QLoRA, r = 8, NF4", LoraConfig(**_LORA)),
+    "loftq": ("LoftQ, r = 8, NF4", LoraConfig(**_LORA, init_lora_weights="loftq")),
     "adapter": ("Adapter, m = 32", AdapterConfig(adapter_dim=32, adapter_dropout=0.0)),
     "ia3": ("IA³", IA3Config()),
     "bitfit": ("BitFit", BitFitConfig()),
@@ -37,6 +43,13 @@ METHODS: dict[str, tuple[str, PeftConfig | None]] = {
     "p_tuning": ("P-tuning, v = 10", PromptEncoderConfig(**_TOKENS)),
     "prompt_tuning": ("prompt tuning, v = 10", PromptTuningConfig(**_TOKENS)),
 }
+# What is a LoRA with something more is trained as a LoRA is.
+RECIPE_OF = {"dora": "lora", "qlora": "lora", "loftq": "lora"}
+
+
+def recipe(method: str) -> dict[str, Any]:
+    """How a method of `METHODS` is trained: options of `fit`."""
+    return RECIPES[RECIPE_OF.get(method, method)]
 
 
 def prepare(name: str, method: str, seed: int) -> tuple[Any, Any]:
@@ -56,6 +69,8 @@ def prepare(name: str, method: str, seed: int) -> tuple[Any, Any]:
         )
     model, tokenizer = load_base(name)
     config = METHODS[method][1]
+    if method == "qlora":
+        quantize_model(model)
     torch.manual_seed(seed)
     return (model.requires_grad_(True) if config is None else get_peft_model(model, config)), (
         tokenizer
@@ -82,15 +97,15 @@ def run(
     for method in methods:
         model, tokenizer = prepare(name, method, seed)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in model.parameters())
+        total = count_parameters(model)
         print(METHODS[method][0])
-        history = fit(model, tokenizer, data["train"], seed=seed, **RECIPES[method])
+        history = fit(model, tokenizer, data["train"], seed=seed, **recipe(method))
         after = accuracy(model, tokenizer, data["test"])
         yield (
             METHODS[method][0],
             f"{trained:,}",
             f"{trained / total:.2%}",
-            str(RECIPES[method]["steps"]),
+            str(recipe(method)["steps"]),
             f"{history.seconds:.1f}",
             f"{sum(history.losses[-10:]) / 10:.3f}",
             f"{before:.0%} → {after:.0%}",

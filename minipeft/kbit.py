@@ -68,7 +68,9 @@ def quantize_model(
     """Put a `QuantizedLinear` in the place of each linear layer (`nn.Linear`, GPT-2's `Conv1D`).
 
     One layer at a time, so that at no moment there is more than one layer twice. The output layer
-    and new heads stay as they are, and so do layers whose weight another module uses as well.
+    and new heads stay as they are, and so do layers whose weight another module uses as well. To
+    keep the result, save the model's own checkpoint and quantize again after loading; or save its
+    `state_dict()`, and load it into a model on which `quantize_model` was called in the same way.
 
     Args:
         model: any module without adapters, on any device ("meta" gives shapes to load into).

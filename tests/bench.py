@@ -21,8 +21,8 @@ import transformers
 
 import minipeft
 from minipeft import LoraConfig, get_peft_model
-from minipeft.demo import METHODS, prepare
-from minipeft.tasks import RECIPES, load_task
+from minipeft.demo import METHODS, prepare, recipe
+from minipeft.tasks import load_task
 from minipeft.training import fit
 from minipeft.zoo import BUNDLED
 
@@ -118,9 +118,9 @@ def training() -> list[str]:
     for name in BUNDLED:
         for method, (label, _) in METHODS.items():
             model, tokenizer = prepare(name, method, 0)
-            history = fit(model, tokenizer, data["train"], progress=False, **RECIPES[method])
+            history = fit(model, tokenizer, data["train"], progress=False, **recipe(method))
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-            steps = RECIPES[method]["steps"]
+            steps = recipe(method)["steps"]
             rows.append(f"| {name} | {label} | {trained:,} | {steps} | {history.seconds:.1f} |")
     said = "One run each, on the task opposite; the accuracies are in ACCURACY.md."
     return [f"## Fine-tuning the bundled models\n\n{said} {os.cpu_count()} threads.\n", *rows]

@@ -19,7 +19,7 @@ KEEP = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "80000
 
 
 def inner(section: str, threads: int, **environment: str) -> Any:
-    """Run one of the measurements of quant_runs.py in a fresh process; returns what it prints as JSON."""
+    """Run one of the measurements of quant_runs.py in a fresh process; returns its numbers."""
     code = f"import json, quant_runs as q; print(json.dumps(q.{section}({threads})))"
     place = os.path.dirname(__file__)
     env = {**os.environ, **environment, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": place}
