@@ -91,7 +91,13 @@ CONFIG_DAMAGE: list[tuple[str | bytes, str]] = [
     ('{"peft_type": "LORA", "r": 1e999}', "r must be a positive integer, got inf"),
     ('{"peft_type": "LORA", "lora_alpha": NaN}', "lora_alpha must be a number"),
     ('{"peft_type": "LORA", "target_modules": ""}', "target_modules must not be an empty string"),
-    ('{"peft_type": "LORA", "use_dora": true}', "use_dora=True is not available in this version"),
+    ('{"peft_type": "LORA", "use_dora": 1}', r"use_dora must be True or False, got 1 \(int\)"),
+    ('{"peft_type": "LORA", "init_lora_weights": "olora"}', "init_lora_weights must be one of"),
+    (
+        '{"peft_type": "LORA", "init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 3}}',
+        "loftq_bits must be 4, 8 or 2, got 3",
+    ),
+    ('{"peft_type": "LORA", "loftq_config": {"bits": 4}}', "does nothing with init_lora_weights"),
     ('{"peft_type": "LORA", "rank_pattern": {"a": 1}}', "rank_pattern=.* is not available"),
     (
         '{"peft_type": "LORA", "lora_bias": true}',

@@ -142,13 +142,12 @@ def test_000_L127_and_back(notebook: Open, library: str):
 WORKS: dict[str, Any] = {
     "r": 4, "target_modules": ["q_proj"], "lora_alpha": 16, "lora_dropout": 0.1,
     "fan_in_fan_out": True, "use_rslora": True, "modules_to_save": ["norm"],
-    "init_lora_weights": "gaussian", "bias": "lora_only",
+    "init_lora_weights": "gaussian", "bias": "lora_only", "use_dora": True,
 }  # fmt: skip
 NOT_YET: dict[str, Any] = {
     "layers_to_transform": [0], "layers_pattern": "layers",
     "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 4}, "megatron_config": {"x": 1},
-    "megatron_core": "core", "loftq_config": {"loftq_bits": 4}, "use_dora": True,
-    "layer_replication": [[0, 4], [2, 5]],
+    "megatron_core": "core", "layer_replication": [[0, 4], [2, 5]],
 }  # fmt: skip
 
 
@@ -158,17 +157,50 @@ def test_000_L140_every_option_works_or_is_refused(peft: Any):
     for name, value in NOT_YET.items():
         with pytest.raises(ConfigError, match=f"{name}=.* is not available in this version"):
             minipeft.LoraConfig(**{name: value})
-    with pytest.raises(ConfigError, match=r"init_lora_weights must be one of .*, got 'loftq'"):
-        minipeft.LoraConfig(init_lora_weights="loftq")
+    for bits in (2, 4, 8):  # works with init_lora_weights="loftq" only, which peft lets pass
+        pair = {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": bits, "loftq_iter": 3}}
+        assert minipeft.LoraConfig(**pair).loftq_config == pair["loftq_config"]
+        with pytest.raises(ConfigError, match=r"loftq_config=.* does nothing with init_lora_we"):
+            minipeft.LoraConfig(loftq_config=pair["loftq_config"])
     options = inspect.signature(peft.LoraConfig).parameters
-    assert {*WORKS, *NOT_YET} <= {*options}
-    assert len(WORKS) + len(NOT_YET) == 18  # those that the note lists
+    assert {*WORKS, *NOT_YET, "loftq_config"} <= {*options}
+    assert len(WORKS) + len(NOT_YET) + 1 == 18  # those that the note lists
 
 
-@pytest.mark.parametrize("block", ["L82", "L100"])
-def test_000_L82_L100_come_later(notebook: Open, block: str):
+def test_000_L82_dora(notebook: Open, library: str):
+    module = __import__(library)
+    edit = (", ...", ", r=4, target_modules=['q_proj']")
+    config = notebook(library, LoraConfig=module.LoraConfig).run(BLOCKS["L82"], edit)["config"]
+    model = module.get_peft_model(tiny("llama"), config).eval()
+    assert model.get_nb_trainable_parameters()[0] == 2 * (4 * (16 + 16) + 16)  # m has one per row
+    # m / ‖V‖ is 1 up to the rounding of two ways to sum a square: float32
+    assert torch.allclose(output(model, "llama"), output(tiny("llama"), "llama"), atol=1e-5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_magnitude_vector" in name:
+                parameter.mul_(2)  # twice as long: what q_proj gives, but for a bias, doubles
+    doubled = tiny("llama")
+    for layer in doubled.model.layers:
+        layer.self_attn.q_proj.weight.data *= 2
+    assert torch.allclose(output(model, "llama"), output(doubled, "llama"), atol=1e-5)
+
+
+def test_000_L41_loftq_starts_nearer_than_quantization_alone(notebook: Open):
+    from minipeft import LoftQConfig, LoraConfig  # the note names the option; 000:L159 its config
+
+    options = LoftQConfig(loftq_bits=4, loftq_iter=5)
+    config = LoraConfig(
+        r=4, init_lora_weights="loftq", loftq_config=options, target_modules="all-linear"
+    )
+    model, plain, quantized = tiny("llama"), output(tiny("llama"), "llama"), tiny("llama")
+    minipeft.quantize_model(quantized, double_quant=False)
+    near = (output(minipeft.get_peft_model(model, config), "llama") - plain).norm()
+    assert near < 0.8 * (output(quantized, "llama") - plain).norm()
+
+
+def test_000_L100_comes_later(notebook: Open):
     with pytest.raises(ConfigError, match="is not available in this version of minipeft"):
-        notebook(LoraConfig=minipeft.LoraConfig).run(BLOCKS[block], (", ...", ""))
+        notebook(LoraConfig=minipeft.LoraConfig).run(BLOCKS["L100"], (", ...", ""))
 
 
 def test_000_L173_a_lora_model_alone(notebook: Open, library: str):

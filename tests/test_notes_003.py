@@ -1,4 +1,7 @@
-"""Note 003, the practice around its own classes, with minipeft in the place of peft."""
+"""Note 003, the practice around its own classes, with minipeft in the place of peft.
+
+Its QLoRA (003:L180-214) is in test_notes_003_qlora.py.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +59,6 @@ BLOCKS = {  # by the line where a block is fenced; without comments and blank li
     peft_model = get_peft_model(model, lora_config)
     peft_model.print_trainable_parameters()
     """,
-    "L180": """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-    from peft import prepare_model_for_kbit_training, LoraConfig, get_peft_model
-    """,  # 003:L184-218 come only after this import
     "L242": """
     class Adapter(nn.Module):
         def __init__(self, hidden_size, adapter_size=64, dropout=0.1):
@@ -153,17 +152,11 @@ def test_003_L157_the_printed_numbers_are_those_of_r_32():
     assert (counts[32].trainable, counts[32].all) == (33_554_432, 6_771_970_048)
 
 
-# what the notes import from peft, and minipeft does not have: 003:L180, 000:L159, 004:L34-43
-LATER = ["prepare_model_for_kbit_training", "LoftQConfig"]
+# what the notes name of peft, and minipeft does not have: 004:L34-43
 NEVER_SAID = ["PeftModelForSequenceClassification", "PromptLearningConfig", "PeftConfigMixin"]
 
 
-def test_003_L180_qlora_comes_later(notebook: Open):
-    with pytest.raises(ImportError, match="cannot import name 'prepare_model_for_kbit_training'"):
-        notebook().run(BLOCKS["L180"])
-
-
-@pytest.mark.parametrize("name", [*LATER, *NEVER_SAID])
+@pytest.mark.parametrize("name", NEVER_SAID)
 def test_names_of_peft_that_are_not_here(peft: Any, name: str):
     import peft.config
 

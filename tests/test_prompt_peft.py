@@ -63,11 +63,18 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", TASKS)
-def test_outputs_and_gradients_are_equal_to_the_bit(peft: Any, name: str, kind: str):
+def test_outputs_and_gradients_are_equal(peft: Any, name: str, kind: str):
     ours, theirs = pair(peft, name, kind)
     mine, other = ours(**inputs(name)), theirs(**peft_batch(name, kind))
-    assert torch.equal(mine.logits, other.logits)
-    assert torch.equal(mine.loss, other.loss)
+    if kind == "projected":
+        # peft projects the same rows once for every text of the batch, we once: BLAS may sum 5 and
+        # 16 products in another order, by shape and CPU. float32, measured 2.9e-7
+        atol = 2e-6 * other.logits.abs().max().item()
+        assert torch.allclose(mine.logits, other.logits, rtol=0, atol=atol)
+        assert torch.allclose(mine.loss, other.loss, rtol=2e-6, atol=0)
+    else:  # to the bit
+        assert torch.equal(mine.logits, other.logits)
+        assert torch.equal(mine.loss, other.loss)
     mine.loss.backward()
     other.loss.backward()
     a, b = gradients(method(ours)), gradients(theirs.prompt_encoder["default"])
