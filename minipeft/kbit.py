@@ -160,7 +160,8 @@ def prepare_model_for_kbit_training(
 
     Args:
         model: quantized, by `quantize_model` or by transformers and bitsandbytes.
-        use_gradient_checkpointing: whether to do so; the model must be one of transformers.
+        use_gradient_checkpointing: whether to do so; the model must be one of transformers, and
+            its config's use_cache is put to False (`generate` has its own).
         gradient_checkpointing_kwargs: `torch.utils.checkpoint`'s; use_reentrant is False if it
             is left out, so that frozen embeddings do not stop the gradient.
 
@@ -192,6 +193,8 @@ def prepare_model_for_kbit_training(
                 parameter.data = parameter.data.float()
     if use_gradient_checkpointing and enable is not None:
         options = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        if hasattr(model.config, "use_cache"):
+            model.config.use_cache = False  # keys and values kept would be computed again as well
         if options["use_reentrant"]:
             model.enable_input_require_grads()
         enable(options)

@@ -82,8 +82,8 @@ def _shuffled(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         del order[:batch_size]
 
 
-def adamw(optim: str) -> Any:
-    """The optimizer's class by the name that transformers' Trainer has for it."""
+def adamw(optim: str, device: torch.device) -> Any:
+    """The optimizer's class, by the name that transformers' Trainer has for it."""
     if optim == "adamw":
         return torch.optim.AdamW
     if optim != "paged_adamw_8bit":
@@ -95,7 +95,8 @@ def adamw(optim: str) -> Any:
             "optim='paged_adamw_8bit' is bitsandbytes' optimizer, and that is not installed: "
             "pip install bitsandbytes, or take optim='adamw'"
         ) from error
-    return getattr(optimizers, "PagedAdamW8bit")  # noqa: B009  not in its __all__
+    # pages are what a GPU lends to the CPU; on the CPU itself it is the same without them
+    return getattr(optimizers, "AdamW8bit" if device.type == "cpu" else "PagedAdamW8bit")
 
 
 def fit(
@@ -126,7 +127,7 @@ def fit(
         seed: of the order of the rows, and of dropout.
         progress: show a bar with the loss on stdout.
         optim: "adamw", or "paged_adamw_8bit", bitsandbytes' with both moments in 8 bits (those of
-            tensors of 4,096 numbers or more), in memory that a GPU may lend to the CPU.
+            tensors of 4,096 numbers or more), on a GPU in pages that the CPU's memory takes over.
 
     Returns:
         The `History`: `losses` has one number per step. The model is left in eval mode.
@@ -150,7 +151,7 @@ def fit(
             "fit needs rows, steps >= 1 and batch_size >= 1, got "
             f"{len(data)} rows, steps={steps}, batch_size={batch_size}"
         )
-    make = adamw(optim)
+    make = adamw(optim, trained[0].device)
     torch.manual_seed(seed)
     started = time.perf_counter()
     pairs = [encode(tokenizer, data[i]) for i in range(len(data))]

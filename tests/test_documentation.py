@@ -13,16 +13,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.slow
 def test_the_readmes_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in blocks:
+        exec(compile(code, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "trainable params: " in printed
     assert sorted(p.name for p in (tmp_path / "my-lora").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    assert type(names["plain"]).__name__ == "GPT2LMHeadModel"
+    assert type(names["plain"]).__name__ == type(names["merged"]).__name__ == "GPT2LMHeadModel"
+    assert "bits per weight" in printed
 
 
 def test_the_readmes_make_targets_exist():
