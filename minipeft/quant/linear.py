@@ -119,9 +119,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out), in x's dtype, or autocast's."""
-        given, dtype = x.dtype, self.compute_dtype or x.dtype
-        if torch.is_autocast_enabled(x.device.type):
-            given = dtype = torch.get_autocast_dtype(x.device.type)
+        given, dtype, kind = x.dtype, self.compute_dtype or x.dtype, x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):  # not "meta"
+            given = dtype = torch.get_autocast_dtype(kind)
         y: Tensor = Packed.apply(x.to(dtype), self)  # type: ignore[no-untyped-call]
         if self.bias is not None:
             y = y + self.bias.to(dtype)
