@@ -33,6 +33,25 @@ def _by_hand(blocks: list[list[float]], scales: list[float], side: str = "near")
 
 W = [0.5, -1.0, 0.1, 2.0, -8.0, 4.0, 0.4, 2.0]
 ROWS = [W[:4], W[4:]]
+PAIRS = [W[:2], W[2:4], W[4:6], W[6:]]
+
+
+def _bugs() -> list[tuple[Tensor, str]]:
+    """What each bug of the exercise gives, and each two of them, and all three."""
+    said = {
+        "pairs": "with blocksize 4 two weights share a scale: rows are blocks, `view(-1, ...)`",
+        "signed": "a block with -8 and 4 has the scale 8, not 4: the size counts",
+        "above": "each goes to the level above it, not the nearest",
+    }
+    found = []
+    for pairs, signed, above in product((False, True), repeat=3):
+        blocks = PAIRS if pairs else ROWS
+        scales = [max(row) if signed else max(map(abs, row)) for row in blocks]
+        messages = [said[b] for b, on in zip(said, (pairs, signed, above), strict=True) if on]
+        if messages:
+            value = _by_hand(blocks, scales, "above" if above else "near")
+            found.append((value, "; and ".join(messages)))
+    return found
 
 
 def rounded(answer: Any) -> str:
@@ -41,13 +60,10 @@ def rounded(answer: Any) -> str:
     got = answer(given.clone(), 4)
     columns = [[0.5, 0.1, -8.0, 0.4], [-1.0, 2.0, 4.0, 2.0]]
     strided = _by_hand(columns, [8.0, 4.0]).view(2, 4).T.flatten()
-    of_two = _by_hand([W[:2], W[2:4], W[4:6], W[6:]], [1.0, 2.0, 8.0, 2.0])
     wanted = _by_hand(ROWS, [2.0, 8.0])
     known = [
-        (of_two, "with blocksize 4 two weights share a scale: rows are blocks, `view(-1, ...)`"),
+        *_bugs(),
         (strided, "every second weight shares a scale; neighbours should"),
-        (_by_hand(ROWS, [2.0, 4.0]), "the scale of (-8, 4, 0.4, 2) is 8, not 4: the size counts"),
-        (_by_hand(ROWS, [2.0, 8.0], "above"), "each goes to the level above it, not the nearest"),
         (_by_hand(ROWS, [2.0, 8.0], "below"), "each goes to the level below it, not the nearest"),
         (_by_hand(ROWS, [8.0, 8.0]), "both blocks have one scale, that of the whole tensor"),
         (

@@ -23,13 +23,25 @@ def rows_of_two(w, blocksize=64):
     return back(blocks, largest(blocks))
 
 
+@wrong("rows are blocks, `view(-1, ...)`; and a block with -8 and 4")
+def as_given(w, blocksize=64):
+    blocks = w.view(blocksize, -1)
+    return back(blocks, blocks.amax(1, keepdim=True), LEVEL)
+
+
+@wrong("the size counts; and each goes to the level above it")
+def two_bugs_left(w, blocksize=64):
+    blocks = w.view(-1, blocksize)
+    return back(blocks, blocks.amax(1, keepdim=True), LEVEL)
+
+
 @wrong("every second weight shares a scale")
 def strided(w, blocksize=64):
     blocks = w.view(blocksize, -1).T.contiguous()
     return back(blocks, largest(blocks)).view(-1, blocksize).T.flatten()
 
 
-@wrong("is 8, not 4: the size counts")
+@wrong("has the scale 8, not 4: the size counts")
 def signed(w, blocksize=64):
     blocks = w.view(-1, blocksize)
     return back(blocks, blocks.amax(1, keepdim=True))
