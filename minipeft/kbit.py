@@ -185,6 +185,7 @@ def prepare_model_for_kbit_training(
             "a BitsAndBytesConfig; a LoRA beside plain layers needs no preparation"
         )
     model.requires_grad_(False)
+    packed.settle(model)
     for module in model.modules():
         if packed.kind(module) and not isinstance(module, QuantizedLinear):
             continue  # bitsandbytes takes care of its own

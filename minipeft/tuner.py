@@ -18,6 +18,7 @@ from .core import Method, Slot, Wrapper, method_of
 from .errors import ConfigTypeError, StateError, listed
 from .families import model_type
 from .prompts import NAME, PromptSlot
+from .quant import packed
 from .refuse import slots
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
@@ -118,6 +119,7 @@ class LayerModel(nn.Module):
         super().__init__()
         refuse.non_model(model)
         first = plan(model, peft_config, adapter_name) if peft_config is not None else None
+        packed.settle(model)
         self.model = model
         # Given back by unload: what was trainable before.
         self._was_trainable = [n for n, p in model.named_parameters() if p.requires_grad]

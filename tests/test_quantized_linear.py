@@ -89,6 +89,7 @@ def test_autocast_decides_as_for_a_dense_layer(
     dense, other = dense_of(layer), x.detach().clone().requires_grad_()
     with torch.autocast("cpu", dtype):
         y, expected = layer(x), dense(other)
+        assert layer(x.double()).dtype == torch.float64  # which autocast leaves alone
     assert y.dtype == expected.dtype == dtype
     # addmm rounds once where we round the product and the sum: half a step of y each
     assert (y - expected).abs().max() <= torch.finfo(dtype).eps * expected.abs().max()

@@ -120,7 +120,8 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out), in x's dtype, or autocast's."""
         given, dtype, kind = x.dtype, self.compute_dtype or x.dtype, x.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):  # not "meta"
+        cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if cast and given != torch.float64:  # as for a dense layer
             given = dtype = torch.get_autocast_dtype(kind)
         y: Tensor = Packed.apply(x.to(dtype), self)  # type: ignore[no-untyped-call]
         if self.bias is not None:

@@ -175,23 +175,31 @@ def warn_of_rounding(model: nn.Module) -> None:
     )
 
 
-def settle(layer: Any) -> None:
-    """Keep bitsandbytes' 4-bit layer in the form that it can be trained in.
+def settle(model: nn.Module) -> None:
+    """Keep bitsandbytes' 4-bit layers in the form that they can be trained in.
 
-    On CPUs with AVX512-BF16 its first forward in eval mode without gradients repacks W for
-    inference, with scales in bfloat16; from then on no gradient passes through the layer, in
-    training mode either (bitsandbytes 0.50.2). The flag that switches this on is taken back, and a
-    layer that was repacked already is turned round again.
+    On CPUs with AVX512-BF16 their first forward in eval mode without gradients repacks W for
+    inference, with scales in bfloat16; from then on no gradient passes through such a layer, in
+    training mode either, and none reaches the adapters below it (bitsandbytes 0.50.2). The flag
+    that switches this on is taken back, and layers that were repacked already are turned round
+    again.
+
+    Args:
+        model: a model, of which also the layers that no adapter stands beside matter, or a layer.
     """
-    if not isinstance(layer, bnb_class("Linear4bit")):
-        return
-    if getattr(layer.weight.quant_state, "packing_format_for_cpu", False):
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, bnb_class("Linear4bit"))]
+    states = [(layer, getattr(layer.weight, "quant_state", None)) for layer in layers]
+    turned = [layer for layer, q in states if getattr(q, "packing_format_for_cpu", False)]
+    if turned:
         warnings.warn(
-            "a Linear4bit of bitsandbytes had been used in eval mode and had repacked its weights "
-            "for inference, with scales rounded to bfloat16; they are unpacked again, without the "
-            "bits that were lost: to have them, load the model again and add the adapter first",
+            f"{len(turned)} Linear4bit layers of bitsandbytes had been used in eval mode and had "
+            f"repacked their weights for inference, with scales rounded to bfloat16; they are "
+            f"unpacked again, without the bits that were lost: to have them, load the model again "
+            f"and add the adapter first",
             MinipeftWarning,
             stacklevel=2,
         )
+    for layer in turned:
         layer.state_dict()  # saving is what makes bitsandbytes unpack
-    layer.support_avx512bf16_for_cpu = False
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
