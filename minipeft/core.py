@@ -167,7 +167,6 @@ class Wrapper(Slot):
         self.register_buffer("original_weight", None, persistent=False)
         self.register_buffer("original_bias", None, persistent=False)
         self.packed_layer: tuple[nn.Module, ...] = ()  # a tuple hides it from nn.Module
-        packed.settle(base_layer)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
@@ -201,8 +200,7 @@ class Wrapper(Slot):
         if not here:
             return
         # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
-        order = sorted(here, key=lambda name: bool(self.adapters[name].changes_input))
-        methods = [self.adapters[name] for name in order]
+        methods = sorted((self.adapters[n] for n in here), key=lambda m: bool(m.changes_input))
         base = self._base()
         weight, bias = merging.fold(base, methods, type(self.base_layer).__name__, here)
         assert base is not None

@@ -19,11 +19,9 @@ from torch import nn
 from .config import LayerConfig, PeftConfig
 from .core import method_of
 from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
-from .quant.packed import count_parameters
+from .quant.packed import hidden_parameters
 from .targets import find_heads, find_targets
 from .virtual import PromptConfig
-
-parameters = count_parameters
 
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
 # Published dimensions: {name: (transformers' config class, its arguments, the auto class)}.
@@ -144,12 +142,13 @@ def count(model: str | nn.Module, config: PeftConfig) -> Count:
         ConfigError, TargetError: as `get_peft_model`.
     """
     base = _skeleton(model) if isinstance(model, str) else model
+    own = parameters(base) + hidden_parameters(base)
     heads = sum(parameters(head) for head in find_heads(base, config).values())
     method: Any = method_of(config)
     if isinstance(config, PromptConfig):
         width = config.of_model(base, keys=not method.inserted)["token_dim"]
         size = method.count_for(base, config)
-        return Count(size + heads, parameters(base), {(config.tokens, width, size): 1}, heads)
+        return Count(size + heads, own, {(config.tokens, width, size): 1}, heads)
     if not isinstance(config, LayerConfig):
         raise ConfigTypeError(f"count needs a config, got {type(config).__name__}")
     targets = find_targets(base, config)
@@ -157,7 +156,12 @@ def count(model: str | nn.Module, config: PeftConfig) -> Count:
         (t.in_features, t.out_features, method.count(t, config)) for t in targets.values()
     )
     trainable = heads + sum(size * n for (_, _, size), n in groups.items())
-    return Count(trainable, parameters(base), groups, heads)
+    return Count(trainable, own, groups, heads)
+
+
+def parameters(model: nn.Module) -> int:
+    """All parameters of a module, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters())
 
 
 # --- bytes ---------------------------------------------------------------------------------------

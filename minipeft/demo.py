@@ -20,8 +20,9 @@ from . import (
     quantize_model,
 )
 from .config import PeftConfig
+from .counting import parameters
 from .errors import ConfigError, did_you_mean, listed
-from .quant.packed import count_parameters
+from .quant.packed import hidden_parameters
 from .tasks import RECIPES, load_task
 from .training import accuracy, fit
 from .zoo import load_base
@@ -97,7 +98,7 @@ def run(
     for method in methods:
         model, tokenizer = prepare(name, method, seed)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = count_parameters(model)
+        total = parameters(model) + hidden_parameters(model)
         print(METHODS[method][0])
         history = fit(model, tokenizer, data["train"], seed=seed, **recipe(method))
         after = accuracy(model, tokenizer, data["test"])

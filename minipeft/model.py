@@ -14,7 +14,7 @@ from . import checkpoint, refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
-from .quant.packed import count_parameters, warn_of_rounding
+from .quant.packed import hidden_parameters, warn_of_rounding
 from .refuse import slots
 from .state import unshare
 from .tuner import LayerModel, Plan, plan
@@ -183,7 +183,8 @@ class PeftModel(nn.Module):
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """(trainable, all): numbers of parameters, shared ones once, packed ones as they were."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad), count_parameters(self)
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, t in sizes if t), sum(n for n, _ in sizes) + hidden_parameters(self)
 
     def print_trainable_parameters(self) -> None:
         """`trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`."""

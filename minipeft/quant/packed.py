@@ -52,11 +52,10 @@ def size(layer: nn.Module) -> tuple[int, int]:
     return 0, 0
 
 
-def count_parameters(model: nn.Module) -> int:
-    """All parameters of a model, shared ones once, and packed weights as what they stand for."""
-    seen = sum(p.numel() for p in model.parameters())
+def hidden_parameters(model: nn.Module) -> int:
+    """How many numbers packed weights stand for beyond those that `model.parameters()` shows."""
     sizes = [size(module) for module in model.modules()]
-    return seen + sum(stands_for - shown for stands_for, shown in sizes)
+    return sum(stands_for - shown for stands_for, shown in sizes)
 
 
 @torch.no_grad()
