@@ -68,9 +68,10 @@ def quantize_model(
     """Put a `QuantizedLinear` in the place of each linear layer (`nn.Linear`, GPT-2's `Conv1D`).
 
     One layer at a time, so that at no moment there is more than one layer twice. The output layer
-    and new heads stay as they are, and so do layers whose weight another module uses as well. To
-    keep the result, save the model's own checkpoint and quantize again after loading; or save its
-    `state_dict()`, and load it into a model on which `quantize_model` was called in the same way.
+    and new heads stay as they are, and so do layers whose weight another module uses as well, or is
+    computed (weight_norm, pruning). To keep the result, save the model's own checkpoint and
+    quantize again after loading; or save its `state_dict()`, and load it into a model on which
+    `quantize_model` was called in the same way.
 
     Args:
         model: any module without adapters, on any device ("meta" gives shapes to load into).
@@ -79,12 +80,18 @@ def quantize_model(
         compute_dtype, compile: as in `QuantizedLinear`.
 
     Raises:
-        ConfigError: an option that is not allowed, or a weight with NaN or infinity, by name and
-            position. TargetError: a name that matches nothing, or nothing to quantize.
-        StateError: the model has adapters. The model was not changed.
+        ConfigError, ConfigTypeError: an option that is not allowed, or a weight with NaN or
+            infinity, by name and position. TargetError: a name that matches nothing, or nothing to
+            quantize. StateError: the model has adapters. The model was not changed.
     """
     refuse.non_model(model)
     check_block(blocksize, 8 // bits_of(quant_type))
+    refuse.non_bool("double_quant", double_quant)
+    refuse.non_bool("compile", compile)
+    if compute_dtype is not None and not getattr(compute_dtype, "is_floating_point", False):
+        raise ConfigTypeError(
+            f"compute_dtype must be a floating dtype, such as torch.bfloat16, got {compute_dtype!r}"
+        )
     names, left = chosen(model, skip_modules)
     for name in names:
         weight: Any = model.get_submodule(name).weight
@@ -116,7 +123,8 @@ def quantize_model(
 
 def chosen(model: nn.Module, skip_modules: Collection[str]) -> tuple[list[str], list[str]]:
     """The linear layers to quantize, and those to leave alone, by dotted name."""
-    skip = check_names("skip_modules", skip_modules) if len(skip_modules) else []
+    none = skip_modules in ((), [], set())
+    skip = [] if none else check_names("skip_modules", skip_modules)
     layers = {name: m for name, m in model.named_modules() if name}
     for entry in skip:
         if not any(matches([entry], name) for name in layers):
@@ -137,8 +145,9 @@ def chosen(model: nn.Module, skip_modules: Collection[str]) -> tuple[list[str], 
         if not (type(layer) is nn.Linear or bases.is_conv1d(layer)):
             continue
         inside = any(name == a or name.startswith(f"{a}.") for a in apart)
-        shared = users[id(layer.weight)] > 1
-        (left if inside or shared else names).append(name)
+        base = bases.view(layer)
+        own = base is not None and base.mergeable and users.get(id(layer.weight)) == 1
+        (names if own and layer.weight.numel() and not inside else left).append(name)
     if not names:
         raise TargetError(
             f"there is no layer to quantize in {type(model).__name__}; its linear layers: "
