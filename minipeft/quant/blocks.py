@@ -126,6 +126,8 @@ def nearest(scaled: Tensor, quant_type: str) -> Tensor:
     # The same as bucketize for few levels, in less time: 15 comparisons, no search. A slice at a
     # time, what they compare stays in the cache.
     codes = torch.zeros(scaled.shape, dtype=torch.uint8, device=scaled.device)
+    if codes.is_meta:
+        return codes  # a shape; slice after slice, Llama-2-7B would take minutes
     for x, code in zip(*(torch.split(t, SLICE) for t in (scaled, codes)), strict=True):
         for midpoint in midpoints:
             code += x > midpoint  # in place: `code` is a view of `codes`
