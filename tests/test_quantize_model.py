@@ -90,7 +90,7 @@ def test_the_answer_is_that_of_a_plain_model_with_rounded_weights(name: str):
         (("mlp",), {"mlp.c_fc", "mlp.c_proj"}),
         ({"c_fc", "c_attn"}, {"attn.c_attn", "mlp.c_fc"}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)),
 )
 def test_names_and_dotted_suffixes_to_leave_alone(skip: Any, gone: set[str]):
     model = tiny("gpt2")
