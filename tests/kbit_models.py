@@ -38,7 +38,8 @@ def packed_by_bnb(weight: Tensor, bias: Tensor | None, bits: int, **options: Any
         layer = bnb.nn.Linear4bit(width, out, bias is not None, torch.float32)
         packed = bnb.nn.Params4bit(weight.detach().clone(), requires_grad=False, **options)
     else:
-        layer = bnb.nn.Linear8bitLt(width, out, bias is not None, has_fp16_weights=False, **options)
+        options = {"has_fp16_weights": False, "threshold": 6.0, **options}  # as transformers
+        layer = bnb.nn.Linear8bitLt(width, out, bias is not None, **options)
         packed = bnb.nn.Int8Params(
             weight.detach().clone(), requires_grad=False, has_fp16_weights=False
         )
@@ -48,10 +49,23 @@ def packed_by_bnb(weight: Tensor, bias: Tensor | None, bits: int, **options: Any
     return layer.eval()
 
 
+def unturned(model: Any) -> Any:
+    """Keep bitsandbytes from repacking W in eval mode on some CPUs, which few tests are about.
+
+    In 32 columns at least; the layers of tiny models are narrower, and it would fail.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
 def quantized(name: str, kind: str, dtype: torch.dtype = torch.float32) -> Any:
     """A tiny model whose layers, but for its head, are of one kind."""
     model, plain = tiny(name, dtype), tiny(name, dtype)
-    report = quantize_model(plain)
+    # T5 casts to the dtype of wo's weight; transformers never packs it, for then that is uint8
+    kept = ["wo"] if name == "t5" and kind != "ours" else []
+    report = quantize_model(plain, skip_modules=kept)
     if kind == "ours":
         return plain
     for path in report.layers:
@@ -63,7 +77,7 @@ def quantized(name: str, kind: str, dtype: torch.dtype = torch.float32) -> Any:
         parent, _, key = path.rpartition(".")
         setattr(model.get_submodule(parent), key, new)
     setattr(model, f"is_loaded_in_{kind}", True)  # by this peft knows
-    return model
+    return unturned(model)
 
 
 def loaded(folder: Path, bits: int, name: str = "llama", **options: Any) -> Any:
@@ -74,11 +88,13 @@ def loaded(folder: Path, bits: int, name: str = "llama", **options: Any) -> Any:
     nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     chosen = {"load_in_4bit": True, **nf4} if bits == 4 else {"load_in_8bit": True}
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(
-            folder,
-            quantization_config=BitsAndBytesConfig(**{**chosen, **options}),
-            device_map="cpu",
-            dtype=torch.float32,
+        return unturned(
+            AutoModelForCausalLM.from_pretrained(
+                folder,
+                quantization_config=BitsAndBytesConfig(**{**chosen, **options}),
+                device_map="cpu",
+                dtype=torch.float32,
+            )
         )
 
 
