@@ -31,7 +31,7 @@ def fold(
     into_matrix = any(method.changes_matrix for method in methods)
     if base is None or (into_matrix and not (base.mergeable or base.packed)):
         raise StateError(
-            f"{layer} cannot take a merge: its weight is not a plain matrix; keep it unmerged"
+            f"{layer} cannot take a merge: its W is no plain matrix; keep the adapter beside it"
         )
     weight = base.matrix() if into_matrix else torch.empty(0)  # (0,): nobody asks for W
     bias = base.bias

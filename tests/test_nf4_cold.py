@@ -15,12 +15,6 @@ from minipeft.quant import codebook
 from minipeft.quant.blocks import dequantize, quantize
 from minipeft.quant.codebook import QUANT_TYPES, byte_table, levels
 
-pytestmark = pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, RuntimeError),
-    # Take this mark away with the repair: codebook._TABLES keeps what it should not.
-    reason="bug: tables take on the caller's default dtype, device and inference mode",
-)
 GOOD = {t: (levels(t).clone(), byte_table(t).clone()) for t in QUANT_TYPES}
 
 

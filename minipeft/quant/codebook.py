@@ -10,7 +10,11 @@ appendix E. Lecture note: 001_6dba3b3b8af31941.txt, line 162; 003_2a78d11827cb10
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError, did_you_mean, listed
@@ -42,8 +46,10 @@ def normal_float(bits: int = 4) -> Tensor:
         does: for 4 bits this is its table to the bit.
     """
     p, n = largest_probability(bits), 2**bits
-    positive = torch.linspace(p, 0.5, n // 2 + 1)[:-1]  # (n/2,) probabilities, ½ left out
-    negative = torch.linspace(p, 0.5, n // 2)[:-1]  # (n/2 - 1,)
+    positive = torch.linspace(p, 0.5, n // 2 + 1, dtype=torch.float32)[
+        :-1
+    ]  # (n/2,) probabilities, ½ left out
+    negative = torch.linspace(p, 0.5, n // 2, dtype=torch.float32)[:-1]  # (n/2 - 1,)
     quantiles = torch.cat(
         [
             -torch.special.ndtri(negative.double()),  # Φ⁻¹ is odd: Φ⁻¹(1 - p) = -Φ⁻¹(p)
@@ -61,12 +67,12 @@ def fp4() -> Tensor:
     the largest. There is a +0 and a -0, so two of the 16 levels are the same.
     """
     positive = [0.0, 1 / 16, *((1 + m / 2) * 2**e for e in (1, 2, 3) for m in (0, 1))]
-    return torch.tensor([-v for v in reversed(positive)] + positive) / 12
+    return torch.tensor([-v for v in reversed(positive)] + positive, dtype=torch.float32) / 12
 
 
 def int4() -> Tensor:
     """INT4: the integers -7 to 7 over 7; evenly spaced, and one of the 16 codes is not used."""
-    return torch.arange(-7, 8) / 7
+    return torch.arange(-7, 8, dtype=torch.float32) / 7
 
 
 def dynamic8() -> Tensor:
@@ -77,10 +83,10 @@ def dynamic8() -> Tensor:
     """
     data = [0.0, 1.0]
     for i in range(7):  # 2ⁱ fractions of size 10^(i - 6), each in the middle of its interval
-        edges = torch.linspace(0.1, 1, 2**i + 1)
+        edges = torch.linspace(0.1, 1, 2**i + 1, dtype=torch.float32)
         middle = (10.0 ** (i - 6) * ((edges[:-1] + edges[1:]) / 2)).tolist()
         data += middle + [-v for v in middle]
-    return torch.tensor(sorted(data))
+    return torch.tensor(sorted(data), dtype=torch.float32)
 
 
 QUANT_TYPES = {
@@ -91,6 +97,7 @@ QUANT_TYPES = {
     "nf8": (8, lambda: normal_float(8)),
     "dynamic8": (8, dynamic8),
 }
+# Kept tables, by type, use and device.
 _TABLES: dict[tuple[str, str, torch.device], Tensor] = {}
 
 
@@ -109,7 +116,8 @@ def levels(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     bits_of(quant_type)
     key = (quant_type, "levels", torch.device(device))
     if key not in _TABLES:
-        _TABLES[key] = QUANT_TYPES[quant_type][1]().to(device)
+        with plainly():
+            _TABLES[key] = QUANT_TYPES[quant_type][1]().to(device)
     return _TABLES[key]
 
 
@@ -122,9 +130,20 @@ def byte_table(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     bits = bits_of(quant_type)
     key = (quant_type, "bytes", torch.device(device))
     if key not in _TABLES:
-        values = torch.zeros(2**bits, device=device)
-        values[: len(levels(quant_type))] = levels(quant_type, device)
-        byte = torch.arange(256, device=device)
-        shifts = torch.arange(8 - bits, -1, -bits, device=device)  # 4 bits: (4, 0)
-        _TABLES[key] = values[(byte[:, None] >> shifts) & (2**bits - 1)]
+        level = levels(quant_type, "cpu")
+        with plainly():
+            values = F.pad(level, (0, 2**bits - len(level)))
+            shifts = torch.arange(8 - bits, -1, -bits)  # 4 bits: (4, 0)
+            table = values[(torch.arange(256)[:, None] >> shifts) & (2**bits - 1)]
+            _TABLES[key] = table.to(device)
     return _TABLES[key]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Make real CPU tensors, even while somebody builds a model on "meta" or in inference mode.
+
+    A kept table must not be what the moment of its first use made of it.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
