@@ -228,3 +228,5 @@ def test_the_block_size_depends_on_the_bits():
         multiple = f"multiple of {8 // bits_of(quant_type)}, such as 64, got {bad} "
         with pytest.raises(ConfigError, match=re.escape(multiple)):
             quantize(x, quant_type, bad)
+    with pytest.raises(ConfigError, match=re.escape("of 1, such as 64, got True (bool)")):
+        quantize(x, "nf8", True)  # where 1 is allowed
