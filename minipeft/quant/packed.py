@@ -132,6 +132,8 @@ def requantized(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
         )
         packed = bnb.nn.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
         new.weight = packed.to(weight.device)
+    if hasattr(layer, "source_cls"):
+        new.source_cls = layer.source_cls  # or a later merge would not know Conv1D
     return with_bias(new, bias)
 
 
@@ -160,8 +162,9 @@ def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -
 
 def warn_of_rounding(model: nn.Module) -> None:
     """Say how much of a merged change was lost where layers were packed again."""
-    layers: list[Any] = [m for m in model.modules() if "rounding" in vars(m)]
-    if not layers:
+    merged: list[Any] = [m for m in model.modules() if vars(m).get("packed_layer")]
+    layers = [m.base_layer for m in merged if "rounding" in vars(m.base_layer)]
+    if not layers:  # an earlier merge may have left the attributes on layers that stand free now
         return
     lost = sum(layer.rounding**2 for layer in layers) ** 0.5
     change = sum(layer.change**2 for layer in layers) ** 0.5
