@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from .. import bases
 from ..config import check_int
 from ..errors import ConfigError, ConfigTypeError, MinipeftWarning, TargetError, listed
 from ..quant import Quantized, QuantizedLinear, dequantize, quantize
+from ..quant.blocks import refuse_non_finite
 
 QUANT_TYPE = {2: "nf2", 4: "nf4", 8: "nf8"}
 
@@ -45,8 +47,10 @@ class LoftQConfig:
 
     def __post_init__(self) -> None:
         check_int(self, "loftq_iter", low=1)  # type: ignore[arg-type]
-        if self.loftq_bits not in QUANT_TYPE or isinstance(self.loftq_bits, bool):
-            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {self.loftq_bits!r}")
+        bits = self.loftq_bits
+        if not isinstance(bits, numbers.Integral) or int(bits) not in QUANT_TYPE:
+            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {bits!r}")
+        self.loftq_bits = int(bits)
 
 
 def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:
@@ -125,9 +129,10 @@ def start(method: Any, base: bases.Base, options: Any) -> None:
             f"LoftQ takes r singular directions, and {base.name or 'the layer'} "
             f"({base.out_features}, {base.in_features}) has {smaller}, got r={r}"
         )
-    weight, config = base.matrix(), LoftQConfig(**options)
+    weight, config, name = base.matrix(), LoftQConfig(**options), f"{base.name}.weight"
+    stored = base.layer.weight  # GPT-2's is turned over, and a NaN's position is told as it is
+    refuse_non_finite(stored, stored.abs().amax(-1), name)
     bits, iterations = config.loftq_bits, config.loftq_iter
-    name = f"{base.name}.weight"
     q, a, b = loftq(weight, r, method.scaling, bits, iterations, name=name)
     method.lora_A.copy_(a)
     method.lora_B.copy_(b)
@@ -147,7 +152,9 @@ def fingerprint(model: nn.Module, planned: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for path, method in planned.items():
         here = model.get_submodule(path)
-        layer = method.rebase[0] if method.rebase else getattr(here, "base_layer", here)
+        # while merged, the quantized layer is put aside
+        aside = method.rebase or vars(here).get("packed_layer")
+        layer = aside[0] if aside else getattr(here, "base_layer", here)
         if isinstance(layer, QuantizedLinear):
             for tensor in layer.quantized().tensors().values():
                 digest.update(b"" if tensor.is_meta else tensor.cpu().numpy().tobytes())
@@ -164,7 +171,9 @@ def warn_of_other_base(
         known: the fingerprint in the adapter's file; None if LoftQ did not make it.
         folder: where the file is.
     """
-    if known is not None and fingerprint(model, planned) != known:
+    if known is None or all(p.is_meta for m in planned.values() for p in m.parameters()):
+        return
+    if fingerprint(model, planned) != known:
         warnings.warn(
             f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
             f"does not have: another base, or one quantized without LoftQ; load it on the model "
