@@ -201,7 +201,7 @@ def merge_order(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in [n for n in here if n in slot.active]:
             one = slot.adapters[name]
             for other in [n for n in slot.active if n not in names]:
-                if slot.adapters[other].reads_matrix and one.changes_matrix:
+                if slot.adapters[other].reads_matrix:  # and b, which DoRA takes off and puts back
                     raise StateError(
                         f"merging {name!r} alone would change what {other!r} computes from the "
                         f"weight of {path!r}; merge {listed(slot.active)} together, or "

@@ -122,11 +122,11 @@ def test_shared_weights_are_left_alone():
 
 def test_a_layer_in_two_places_is_one_layer():
     layer = nn.Linear(6, 6)
-    model = nn.Sequential(layer, nn.ReLU(), nn.Sequential(layer))
+    model = nn.Sequential(layer, nn.ReLU(), layer, nn.Sequential(layer))
     report = quantize_model(model)
     assert (report.layers, report.weights) == (("0",), 36)
     assert type(model[0]) is QuantizedLinear
-    assert model[0] is model[2][0]
+    assert model[0] is model[2] is model[3][0]
 
 
 def test_weights_that_are_computed_are_left_alone():
@@ -137,6 +137,7 @@ def test_weights_that_are_computed_are_left_alone():
         nn.utils.weight_norm(model[0])
     nn.utils.parametrizations.weight_norm(model[1])
     prune.l1_unstructured(model[2], "weight", 0.5)
+    model.append(nn.Linear(4, 4, dtype=torch.complex64))
     assert quantize_model(model).layers == ("3",)
     attention = nn.MultiheadAttention(4, 2)  # reads its projection's weight, and never calls it
     with pytest.raises(TargetError, match="there is no layer to quantize in MultiheadAttention"):

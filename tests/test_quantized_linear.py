@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from minipeft import QuantizedLinear
-from minipeft.quant import dequantize, quantize
+from minipeft.quant import dequantize, linear, quantize
 
 HALVES = [torch.bfloat16, torch.float16]
 OUT, IN = 6, 70  # the last block is not full, and blocks go over the ends of rows
@@ -197,6 +197,21 @@ def test_one_copy_at_a_time_and_none_between_the_passes(dtype: torch.dtype, nest
 
 
 # --- compiled ------------------------------------------------------------------------------------
+
+
+def test_compile_is_a_choice(monkeypatch: pytest.MonkeyPatch):
+    used: list[Tensor] = []
+
+    def loop(*args: Any) -> Tensor:
+        used.append(args[0])
+        return linear.expand(*args)
+
+    monkeypatch.setattr(linear, "compiled_expand", lambda: loop)
+    weight, x = torch.randn(OUT, IN), torch.randn(2, IN)
+    for on in (False, True):
+        y = QuantizedLinear.of(weight, compile=on)(x)
+        assert torch.equal(y, QuantizedLinear.of(weight)(x))
+        assert len(used) == on
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def targets() -> str:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     with torch.device("meta"):
-        sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
+        sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
         config = LlamaConfig(**sizes, num_attention_heads=4, vocab_size=50)
         models = [LlamaForCausalLM(config) for _ in range(2)]
     default = get_peft_model(models[0], LoraConfig(r=4))
