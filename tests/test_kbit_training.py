@@ -92,6 +92,20 @@ def test_checkpointing_computes_twice_and_gives_the_same_gradients(
     assert all(torch.equal(a, b) and a.abs().max() > 0 for a, b in zip(*results, strict=True))
 
 
+def test_what_checkpointing_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+    kind = type(tiny("llama"))
+    ask = "activation_checkpointing_enable"
+    ask = ask if hasattr(kind, ask) else "gradient_checkpointing_enable"
+    monkeypatch.setattr(kind, ask, lambda self, options: asked.append(dict(options)))
+    monkeypatch.setattr(kind, "enable_input_require_grads", lambda self: asked.append("inputs"))
+    more = {"use_reentrant": True, "preserve_rng_state": False}
+    for given in (None, {"preserve_rng_state": False}, more):
+        prepare_model_for_kbit_training(quantized("llama", "ours"), True, given)
+    usual = {"use_reentrant": False}  # with reentrant ones, frozen embeddings stop the gradient
+    assert asked == [usual, {**usual, "preserve_rng_state": False}, "inputs", more]
+
+
 def test_what_cannot_be_prepared_is_refused_and_not_changed():
     mlp, plain, wrapped = tiny("mlp"), tiny("llama", torch.bfloat16), adapted("gpt2")
     quantize_model(mlp)

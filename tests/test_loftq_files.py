@@ -14,6 +14,7 @@ from test_loftq_model import ALL, made
 from torch import nn
 
 from minipeft import LoraConfig, PeftModel, QuantizedLinear, get_peft_model, quantize_model
+from minipeft.core import Wrapper
 from minipeft.errors import CheckpointError, MinipeftWarning, StateError
 from minipeft.quant import dequantize, quantize
 
@@ -132,3 +133,20 @@ def test_a_layer_in_two_places_is_quantized_once():
     assert base[0] is base[2]
     assert isinstance(base[0].base_layer, QuantizedLinear)
     assert model.unload()[0] is base[2]
+
+
+def test_a_dora_stands_on_what_was_quantized():
+    model = made("gpt2", use_dora=True, lora_alpha=8)
+    for module in [m for m in model.modules() if isinstance(m, Wrapper)]:
+        method, layer = module.adapters["default"], module.base_layer
+        assert method.base.layer is layer
+        v = layer.weight + 2 * method.lora_B @ method.lora_A
+        assert torch.allclose(method.lora_magnitude_vector, v.norm(dim=1), rtol=1e-6)
+
+
+def test_each_layer_keeps_its_mode():
+    base = tiny("gpt2").eval()
+    base.transformer.h[0].mlp.c_fc.train()
+    packed = get_peft_model(base, LoraConfig(r=4, **ALL)).unload()
+    assert packed.transformer.h[0].mlp.c_fc.training is True
+    assert packed.transformer.h[1].mlp.c_fc.training is False
