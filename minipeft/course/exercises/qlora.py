@@ -74,8 +74,8 @@ W as `q`, A, B), return dx, dA and dB, in this order. W is frozen and gets none.
         target="minipeft.methods.loftq:loftq",
         task="""\
 Return Q, A and B with dq(Q) + s · B A near W. Begin with s · B A = 0, and repeat `iterations`
-times: quantize W - s · B A (`quantize(..., QUANT_TYPE[bits])`), then take the best product of rank r
-for what is lost, W - dq(Q), from its singular value decomposition. A is (r, in), B is (out, r).
+times: quantize W - s · B A (`quantize(..., QUANT_TYPE[bits])`), then take the best product of rank
+r for what is lost, W - dq(Q), from its singular value decomposition. A is (r, in), B is (out, r).
 """,
         hints=(
             "With U Σ Vᵀ the decomposition of W - dq(Q): which terms make the best s · B A?",
