@@ -41,8 +41,16 @@ MENDED = """\
 
 NAMES = """\
 names = [
-    "wte", "wpe", "h.0.ln_1", "h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.ln_2", "h.0.mlp.c_fc",
-    "h.0.mlp.c_proj", "ln_f", "lm_head",
+    "wte",
+    "wpe",
+    "h.0.ln_1",
+    "h.0.attn.c_attn",
+    "h.0.attn.c_proj",
+    "h.0.ln_2",
+    "h.0.mlp.c_fc",
+    "h.0.mlp.c_proj",
+    "ln_f",
+    "lm_head",
 ]
 """
 SEVEN = "(6_476_005_376 * (4 + 8 / 64 + 32 / (256 * 64)) / 8 + 2 * 262_410_240) / 1e9"
