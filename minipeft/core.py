@@ -206,8 +206,8 @@ class Wrapper(Slot):
         assert base is not None
         if weight is not None and base.packed:
             old, both = self.base_layer, base.bias if bias is None else bias
-            self.packed_layer = (old,)
             self.base_layer = packed.rebuilt(old, weight, both, requantize)
+            self.packed_layer = (old,)
         elif weight is not None:
             self.original_weight = base.matrix().clone()
             base.matrix().copy_(weight)
