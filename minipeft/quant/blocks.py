@@ -163,7 +163,7 @@ def dequantize_scales(q: Quantized) -> Tensor:
     """The blocks' scales as dequantization uses them: float32, (blocks,)."""
     if q.offset is None or q.absmax_scale is None:
         return q.absmax
-    values = levels("dynamic8", q.absmax.device)[q.absmax.int()]  # (blocks,)
+    values: Tensor = levels("dynamic8", q.absmax.device)[q.absmax.int()]  # (blocks,)
     return values * q.absmax_scale.repeat_interleave(SCALE_BLOCK)[: len(values)] + q.offset
 
 

@@ -111,6 +111,7 @@ def bits_of(quant_type: str) -> int:
     return QUANT_TYPES[quant_type][0]
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def levels(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     """The numbers that the codes of a type stand for, ascending; float32, (at most 2**bits,)."""
     bits_of(quant_type)
@@ -121,6 +122,7 @@ def levels(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     return _TABLES[key]
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def byte_table(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     """What each byte holds: float32, (256, 8 / bits), so that one look-up serves a whole byte.
 
