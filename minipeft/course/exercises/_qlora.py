@@ -1,4 +1,4 @@
-"""What the exercises of lesson 12 test: a step by hand, LoftQ by algebra, counts by hand."""
+"""What the exercises of lesson 12 test: by autograd, by algebra, by hand, by trying all levels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...quant import QuantizedLinear, dequantize, quantize
+from ...quant import QuantizedLinear, dequantize, levels, quantize
 from ..expect import Wrong, describe, expect, expect_close, expect_number
 
 
@@ -167,3 +167,50 @@ def skip(answer: Any) -> str:
     expect(not lost, f"{', '.join(lost)} is missing: GPT-2's Conv1D is a linear layer")
     expect(given == REPLACED, f"not in the list: {', '.join(map(str, given - REPLACED))}")
     return "the four matrices of each block"
+
+
+def repack(answer: Any) -> str:
+    """Two matrices in blocks of 8 and 16; the nearest level is found by trying each."""
+    a, b, w = numbers(1, 2, 8), numbers(2, 6, 2), numbers(9, 6, 8)
+    for quant_type, blocksize, s in (("nf4", 8, 2.0), ("int4", 16, 0.5)):
+        _repacked(answer, quantize(w, quant_type, blocksize), a, b, s)
+    return "rounding over change, in NF4 and INT4, in the blocks that were"
+
+
+def _rounded(m: Tensor, quant_type: str, blocksize: int) -> Tensor:
+    """The nearest of all levels, block by block, found by trying each."""
+    x = m.reshape(-1, blocksize)
+    scale = x.abs().amax(1, keepdim=True)
+    level = levels(quant_type)
+    codes = (x[..., None] / scale[..., None] - level).abs().argmin(-1)
+    return (level[codes] * scale).view_as(m)
+
+
+def _repacked(answer: Any, q: Any, a: Tensor, b: Tensor, s: float) -> None:
+    w, change = dequantize(q), s * b @ a
+    merged = w + change
+    rounding = _rounded(merged, q.quant_type, q.blocksize) - merged
+    want = float(rounding.norm() / change.norm())
+    off = float((merged + rounding - w).norm() / change.norm())
+    known = [
+        (float(rounding.norm() / merged.norm()), "that is over ‖M‖; asked for is ‖s · B A‖"),
+        (float(rounding.norm()), "that is the length of the rounding alone; divide by ‖s · B A‖"),
+        (want * s, "the change lacks the scale: its length is ‖s · B A‖"),
+        (off, "that compares with dq(Q); what is lost is counted from M = dq(Q) + s · B A"),
+        (want**2, "that is a ratio of squares; a length is the root"),
+        (float(rounding.norm() / w.norm()), "that is over ‖dq(Q)‖; asked for is ‖s · B A‖"),
+    ]
+    unscaled = w + b @ a
+    lack = _rounded(unscaled, q.quant_type, q.blocksize) - unscaled
+    known.append((float(lack.norm() / (b @ a).norm()), "B A is merged without its scale s"))
+    for other, message in (
+        (_rounded(merged, "nf4", q.blocksize), "that is NF4; q.quant_type says which levels"),
+        (dequantize(quantize(merged)), "that is NF4 in blocks of 64; q says how it was packed"),
+    ):
+        length = float((other - merged).norm() / change.norm())
+        if abs(length / want - 1) > 1e-3:  # where q is NF4 the first of the two is right
+            known.append((length, message))
+    got = answer(q, a, b, s)
+    if isinstance(got, Tensor) and got.numel() > 1:
+        raise Wrong(f"return one number, not {describe(got)}")
+    expect_number(got, want, "the share that is lost", known, rel=1e-4)

@@ -1,4 +1,4 @@
-"""The exercises of lesson 12, QLoRA: a step by hand, LoftQ, a counter, bytes, what to leave."""
+"""The exercises of lesson 12, QLoRA: a step by hand, LoftQ, counts, bytes, a merge in four bits."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ MENDED = """\
         if isinstance(module, QuantizedLinear):  # its codes are buffers, two weights in a byte
             total += module.in_features * module.out_features
     return total"""
+
+REPACK = '''\
+from minipeft.quant import dequantize, quantize
+
+
+def lost(q, lora_A, lora_B, s):
+    """W (out, in) packed as `q`, A (r, in), B (out, r) -> a float, 0 if nothing is lost."""
+{body}
+'''
+REPACK_BODY = """\
+    change = s * lora_B @ lora_A  # (out, in)
+    merged = dequantize(q) + change
+    again = quantize(merged, q.quant_type, q.blocksize)
+    return float((dequantize(again) - merged).norm() / change.norm())"""
 
 NAMES = """\
 names = [
@@ -150,5 +164,26 @@ list of names, after thinking of why the others stay.
         solution=NAMES
         + 'answer = [name for name in names if name.startswith(("h.0.attn", "h.0.mlp"))]',
         answer="answer",
+    ),
+    Exercise(
+        id="qlora.repack",
+        lesson="12_qlora",
+        title="What is lost by packing a merge again",
+        task="""\
+A layer holds W packed as `q` and a trained LoRA. Merged, its weight is dq(Q) + s · B A; to stay in
+four bits it must be quantized again (as `q` was: `q.quant_type`, `q.blocksize`). Return the length
+of the rounding that this adds, over the length of the change s · B A: the number that
+`merge_adapter(requantize=True)` warns with. A length is ‖·‖, the root of the sum of squares.
+""",
+        hints=(
+            "Which matrix should the layer hold after the merge, and which one does it hold?",
+            "M = dq(Q) + s · B A, and ‖dq(quantize(M)) - M‖ / ‖s · B A‖.",
+            "`again = quantize(merged, q.quant_type, q.blocksize)`, then the `.norm()` of "
+            "`dequantize(again) - merged` over that of the change, as a `float`.",
+        ),
+        check=checks.repack,
+        starter=REPACK.format(body=TURN),
+        solution=REPACK.format(body=REPACK_BODY),
+        answer="lost",
     ),
 ]

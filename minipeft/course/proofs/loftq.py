@@ -32,6 +32,8 @@ def name() -> str:
     """The package's own reference."""
     title = "LoRA-Fine-Tuning-Aware Quantization"
     hold(title in (module.__doc__ or ""), "the reference is gone")
+    words = "Low-Fidelity Quantization".replace("-", " ").split()
+    hold("T" not in [word[0] for word in words], "the note's words have no T")
     return title
 
 
@@ -83,6 +85,6 @@ def together() -> str:
     try:
         LoraConfig(loftq_config=LoftQConfig())
     except ConfigError as error:
-        return str(error).partition(";")[0][:60]
+        return str(error).partition(";")[0]
     hold(False, "loftq_config alone was taken")
     return ""
