@@ -183,7 +183,8 @@ def _rounded(m: Tensor, quant_type: str, blocksize: int) -> Tensor:
     scale = x.abs().amax(1, keepdim=True)
     level = levels(quant_type)
     codes = (x[..., None] / scale[..., None] - level).abs().argmin(-1)
-    return (level[codes] * scale).view_as(m)
+    back: Tensor = (level[codes] * scale).view_as(m)
+    return back
 
 
 def _repacked(answer: Any, q: Any, a: Tensor, b: Tensor, s: float) -> None:
