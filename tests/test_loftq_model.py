@@ -121,6 +121,8 @@ def test_wrong_options(options: Any, error: type[Exception], said: str):
         LoraConfig(init_lora_weights="loftq", loftq_config=options)
     with pytest.raises(ConfigError, match="does nothing with init_lora_weights=True; LoftQ n"):
         LoraConfig(loftq_config=options)
+    with pytest.raises(ConfigTypeError, match="must be a LoftQConfig, got list"):
+        LoraConfig(loftq_config=[])
     with pytest.raises(ConfigError, match="does nothing with init_lora_weights='gaussian'"):
         LoraConfig(loftq_config=LoftQConfig(), init_lora_weights="gaussian")
 

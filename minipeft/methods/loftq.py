@@ -69,12 +69,11 @@ def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:
             f"loftq_config={options!r} does nothing with init_lora_weights={init!r}; "
             f'LoftQ needs init_lora_weights="loftq" as well'
         )
+    if options is not None and not isinstance(options, (LoftQConfig, dict)):
+        raise ConfigTypeError(f"loftq_config must be a LoftQConfig, got {type(options).__name__}")
     if init != "loftq":
         return {}
-    options = LoftQConfig() if options is None else options
-    if not isinstance(options, LoftQConfig):
-        raise ConfigTypeError(f"loftq_config must be a LoftQConfig, got {type(options).__name__}")
-    return asdict(options)
+    return asdict(options if isinstance(options, LoftQConfig) else LoftQConfig())
 
 
 @torch.no_grad()

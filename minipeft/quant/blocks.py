@@ -13,6 +13,7 @@ Codes, scales and values are those of bitsandbytes' functions on the CPU, bit fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -167,18 +168,21 @@ def dequantize_scales(q: Quantized) -> Tensor:
     return values * q.absmax_scale.repeat_interleave(SCALE_BLOCK)[: len(values)] + q.offset
 
 
-def dequantize(q: Quantized, dtype: torch.dtype | None = None) -> Tensor:
+def dequantize(
+    q: Quantized, dtype: torch.dtype | None = None, loop: Callable[..., Tensor] | None = None
+) -> Tensor:
     """level[c] · absmax(block), in float32, rounded once to `dtype`.
 
     Args:
         q: what `quantize` returned.
         dtype: of the result; that of the tensor that was quantized when None.
+        loop: what takes the time: `expand`, or a compiled form of it; `expand` when None.
 
     Returns:
         `q.shape`, contiguous.
     """
     scales, table = dequantize_scales(q), byte_table(q.quant_type, q.codes.device)
-    values = expand(by_block(q, len(scales)), scales, table, dtype or q.dtype)
+    values = (loop or expand)(by_block(q, len(scales)), scales, table, dtype or q.dtype)
     return values.view(-1)[: q.shape.numel()].view(q.shape)
 
 

@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from .blocks import Quantized, by_block, dequantize_scales, expand, quantize
-from .codebook import byte_table
+from .blocks import Quantized, dequantize, expand, quantize
 
 
 @cache
@@ -105,12 +104,8 @@ class QuantizedLinear(nn.Module):
 
     def dequantized(self, dtype: torch.dtype | None = None) -> Tensor:
         """W as it is used, (out, in): a new tensor, in `dtype` or W's own."""
-        q, dtype = self.quantized(), dtype or self.weight_dtype
-        scales = dequantize_scales(q)
-        loop = compiled_expand() if self.compile_dequantize else expand
-        table = byte_table(self.quant_type, scales.device)
-        values = loop(by_block(q, len(scales)), scales, table, dtype)
-        return values.view(-1)[: q.shape.numel()].view(q.shape)
+        loop = compiled_expand() if self.compile_dequantize else None
+        return dequantize(self.quantized(), dtype, loop)
 
     @property
     def weight(self) -> Tensor:
