@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from .. import bases
 from ..errors import TargetError
-from ..quant import packed
 from .lora import LoRALayer
 
 
@@ -33,7 +32,6 @@ class LoRALinear(nn.Module):
         if base is None:
             kind = type(base_layer).__name__
             raise TargetError(f"LoRALinear wraps an nn.Linear or Conv1D layer, got {kind}")
-        packed.settle(base_layer)
         self.base_layer = base_layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.lora = LoRALayer(
