@@ -112,12 +112,17 @@ def test_the_order_of_patterns_is_kept_in_the_file(tmp_path: Path, option: str):
         assert torch.equal(output(again, "gpt2"), output(model, "gpt2"))
 
 
+MODELS = {name: tiny(name) for name in ("gpt2", "bloom", "llama", "t5")}
+NAMED = {name: bare_names(model) for name, model in MODELS.items()}
+EVERY = LoraConfig(target_modules="all-linear")
+LINEAR = {name: list(find_targets(model, EVERY)) for name, model in MODELS.items()}
+
+
 @st.composite
 def choices(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """A family, and layer choices made from pieces of its names, so that they hit and miss."""
-    family = draw(st.sampled_from(["gpt2", "bloom", "llama", "t5"]))
-    rng = random.Random(draw(st.integers(0, 2**32)))
-    layers = list(find_targets(tiny(family), LoraConfig(target_modules="all-linear")))
+    family = draw(st.sampled_from(sorted(NAMED)))
+    rng, layers = random.Random(draw(st.integers(0, 2**32))), LINEAR[family]
 
     def piece() -> str:
         parts = rng.choice(layers).split(".")
@@ -144,10 +149,10 @@ def test_random_choices_mean_what_peft_means(choice: tuple[str, dict[str, Any]])
     from peft.tuners.tuners_utils import check_target_module_exists
 
     family, options = choice
-    model, config = tiny(family), Theirs(**options)
-    theirs = [n for n in bare_names(model) if check_target_module_exists(config, n)]
+    config = Theirs(**options)
+    theirs = [n for n in NAMED[family] if check_target_module_exists(config, n)]
     try:
-        ours = list(find_targets(model, LoraConfig(**options)))
+        ours = list(find_targets(MODELS[family], LoraConfig(**options)))
     except TargetError as error:
         # ours is refused: nothing is left, or an entry or an index means nothing
         said = str(error)
