@@ -131,6 +131,41 @@ def test_unknown_names_are_name_errors(verb: str):
 
 
 @pytest.mark.parametrize("verb", ["forward", "generate"])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b"] * 4])
+def test_fewer_names_than_rows_are_refused(names: list[str], verb: str):
+    model, batch = with_three("gpt2", "lora"), ids_of(rows_of("gpt2", 4))
+    before = state_of(model)
+    with pytest.raises(MinipeftError, match=rf"\b{len(names)}\b.*\b4\b|\b4\b.*\b{len(names)}\b"):
+        run(model, verb, batch, adapter_names=names)
+    assert state_of(model) == before
+
+
+def gradients(checkpointed: bool) -> dict[str, Tensor]:
+    """The gradients of all three adapters after one backward pass in training mode."""
+    model, batch = with_three("llama", "lora"), rows_of("llama")
+    model.train()
+    if checkpointed:
+        model.activation_checkpointing_enable()
+        model.enable_input_require_grads()
+    own = {n: p for n, p in model.named_parameters() if ".adapters." in n}
+    for parameter in own.values():
+        parameter.requires_grad_(True)
+    out = model(**batch, adapter_names=ROWS, use_cache=False).logits
+    out.square().mean().backward()
+    return {n: p.grad for n, p in own.items()}
+
+
+def test_with_gradient_checkpointing_it_is_the_same_or_refused():
+    expected = gradients(False)
+    try:
+        found = gradients(True)
+    except MinipeftError as error:
+        found = expected if "checkpoint" in str(error) else {}
+    assert found.keys() == expected.keys()
+    assert all(distance(expected[n], found[n]) <= BOUNDS[1] for n in expected)
+
+
+@pytest.mark.parametrize("verb", ["forward", "generate"])
 def test_while_merged_it_is_refused(verb: str):
     model, batch = with_three("gpt2", "lora"), ids_of(rows_of("gpt2"))
     model.merge_adapter(["a"])

@@ -29,7 +29,8 @@ from peft_pairs import (
 )
 from torch import nn
 
-from minipeft import LoraConfig, PeftModel, get_peft_model
+from minipeft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from minipeft.core import method_of
 from minipeft.errors import TargetError
 from minipeft.targets import find_targets
 
@@ -88,6 +89,15 @@ def test_the_layers_ranks_scales_and_numbers_are_pefts(peft: Any, name: str, cas
     ours, theirs = pair(peft, base_of(name), lora_alpha=8, **options)
     assert ranks_and_scales(ours) == ranks_and_scales(theirs)
     compare(ours, theirs, name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_formula_counts_what_there_is(case: dict[str, Any]):
+    config = LoraConfig(bias="lora_only", **options_of("gpt2", case))
+    found = find_targets(tiny("gpt2"), config)
+    expected = sum(method_of(config).count(base, config) for base in found.values())
+    model = get_peft_model(tiny("gpt2"), config)
+    assert model.get_nb_trainable_parameters()[0] == expected
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -195,3 +205,14 @@ def test_a_rank_and_a_scale_by_hand():
     sizes = {"attn.c_attn": 16 + 48, "mlp.c_fc": 16 + 64, "mlp.c_proj": 64 + 16}
     expected = sum(r * sizes[n[4:]] for n, (r, _) in found.items())
     assert model.get_nb_trainable_parameters()[0] == expected
+
+
+@pytest.mark.parametrize("exclude", [["h.0.attn.c_attn"], r".*\.1\..*"])
+def test_ia3_leaves_out_the_same_layers(peft: Any, exclude: Any):
+    ours = get_peft_model(tiny("gpt2"), IA3Config(exclude_modules=exclude))
+    theirs = peft.get_peft_model(tiny("gpt2"), peft.IA3Config(exclude_modules=exclude))
+    known = [n for n, m in theirs.get_base_model().named_modules() if hasattr(m, "ia3_l")]
+    assert list(adapters_of(ours)) == known
+    assert 0 < len(known) < 4
+    with pytest.raises(TargetError, match=r"exclude_modules.*'c_atn'.*did you mean 'c_attn'"):
+        get_peft_model(tiny("gpt2"), IA3Config(exclude_modules=["c_atn"]))

@@ -219,3 +219,11 @@ def test_convolutions_are_matrices_too(combination: str):
     same(deltas(model, "sum"), expected)
     model.set_adapter("sum")
     assert answer(model, image()).isfinite().all()
+
+
+def test_names_that_end_alike():
+    model = nn.ModuleDict({"0": nn.Linear(3, 3), "x": nn.Sequential(nn.Linear(3, 3))})
+    model = get_peft_model(model, LoraConfig(r=2, target_modules="0"), "a")  # a pattern: not x.0
+    shake(model)
+    model.add_weighted_adapter(["a"], [2.0], "twice", "cat")
+    same(deltas(model, "twice"), {"0": 2 * deltas(model, "a")["0"]})
