@@ -19,11 +19,12 @@ SAYS = """## A step with each method
 Llama: 6 layers, width 768, feed-forward 2,048, vocabulary 8,000; batch 4 x 128; forward and
 backward; one thread. LoRA and DoRA: r = 16, all linear layers; prefix tuning: 20 virtual tokens.
 1 is the frozen model itself, with gradients to its input embeddings (BitFit: the same Llama with
-biases, and its own frozen model); all sides stand over the same weights. The rows, and the sides
-of each row, were run in fresh order in every turn. A ratio is the median of those within a turn,
-with the quartiles in brackets; "fastest" is the ratio of both sides' fastest steps, which a slow
-minute of the machine does not reach. In the last columns freed memory goes back to the system, as
-glibc does by itself, and both sides wait for new pages; in the others it stays in the process.
+biases, and its own frozen model); all sides stand over the same weights. Milliseconds are the
+processor's, without what other processes took. The rows, and the sides of each row, were run in
+fresh order in every turn. A ratio is the median of those within a turn, with the quartiles in
+brackets; "fastest" is the ratio of both sides' fastest steps, which a slow minute of the machine
+does not reach. In the last columns freed memory goes back to the system, as glibc does by itself,
+and both sides wait for new pages; in the others it stays in the process.
 """
 
 
@@ -49,12 +50,10 @@ def steps() -> list[str]:
             row, other = kept[name], plain[name]
             if side not in row:
                 continue
-            cells = [f"{1e3 * row[side][1]:.0f}"]
-            cells += [said(row[f"{side}/frozen"]), f"{row[f'fastest {side}/frozen']:.3f}"]
-            against = side == "ours" and "peft" in row
-            cells += [said(row["ours/peft"]), f"{row['fastest ours/peft']:.3f}"] * against
-            cells += ["", ""] * (not against)
-            cells += [said(other[f"{side}/frozen"]), said(other["ours/peft"]) if against else ""]
+            own, pair = f"{side}/frozen", "ours/peft" if side == "ours" and "peft" in row else ""
+            cells = [f"{1e3 * row[side][1]:.0f}", said(row[own]), f"{row[f'fastest {own}']:.3f}"]
+            cells += [said(row[pair]), f"{row[f'fastest {pair}']:.3f}"] if pair else ["", ""]
+            cells += [said(other[own]), said(other[pair]) if pair else ""]
             limit = f"{LIMITS[name]:.2f}" if side == "ours" and name in LIMITS else ""
             called = "the frozen model again" if name == "frozen" else called
             lines.append(f"| {called} | {limit} | " + " | ".join(cells) + " |")

@@ -1,4 +1,8 @@
-"""What `bench_lora.py` measures; each function is run in a process of its own, on one thread."""
+"""What `bench_lora.py` measures; each function is run in a process of its own, on one thread.
+
+Times are those of the processor for this process, which on one thread is what a clock shows on an
+idle machine; what other processes take of the machine meanwhile is not in them.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +67,12 @@ def ids() -> torch.Tensor:
 
 
 def step(model: nn.Module, batch: torch.Tensor) -> float:
-    """Seconds of one forward and backward."""
+    """The processor's seconds for one forward and backward."""
     model.zero_grad(set_to_none=True)
     gc.collect()
-    started = time.perf_counter()
+    started = time.process_time()
     model(input_ids=batch, labels=batch).loss.backward()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def groups() -> dict[str, dict[str, Any]]:
@@ -139,9 +143,9 @@ def adding(count: int) -> dict[str, Row]:
         for library in order.sample([minipeft, peft], 2):
             model, config = twin(base), library.LoraConfig(**METHODS["DoRA"][1])
             gc.collect()
-            started = time.perf_counter()
+            started = time.process_time()
             library.get_peft_model(model, config)
-            took["ours" if library is minipeft else "peft"] = time.perf_counter() - started
+            took["ours" if library is minipeft else "peft"] = time.process_time() - started
         runs.append({**took, "ours/peft": took["ours"] / took["peft"]})
     return {key: quartiles([run[key] for run in runs[1:]]) for key in runs[0]}
 
