@@ -12,7 +12,7 @@ LIMITS = {
     "LoRA": 1.06, "LoRA, dropout 0.1": 1.15, "DoRA": 1.15,
     "prefix tuning": 1.02, "IA³": 1.02, "BitFit": 1.02,
 }  # fmt: skip
-KEPT, PLAIN = 330, 210  # seconds for the steps, with memory kept in the process and without
+KEPT, PLAIN = 300, 180  # seconds for the steps, with memory kept in the process and without
 
 SAYS = """## A step with each method
 
