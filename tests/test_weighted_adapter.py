@@ -90,10 +90,11 @@ def test_cat_is_the_exact_sum(kinds: str):
     model = several(CONFIGS[kinds])
     expected = summed(model, WEIGHTS)
     model.add_weighted_adapter(NAMES, WEIGHTS, "sum", combination_type="cat")
-    same(deltas(model, "sum"), expected)
-    assert all(m.scaling == 1 for m in adapters_of(model, "sum").values())
-    config = model.peft_config["sum"]
-    assert config.lora_alpha == config.r
+    model.add_weighted_adapter(NAMES[::-1], WEIGHTS[::-1], "back", combination_type="cat")
+    for name in ("sum", "back"):  # the first one's options are not the sum's
+        same(deltas(model, name), expected)
+        assert all(m.scaling == 1 for m in adapters_of(model, name).values())
+        assert model.peft_config[name].lora_alpha == model.peft_config[name].r
 
 
 @pytest.mark.parametrize("rank", [None, 1, 3, 7])
