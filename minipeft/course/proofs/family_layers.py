@@ -26,16 +26,16 @@ def random_factors(layer: Any) -> Any:
 
 
 @proves("family-dora-parts")
+@torch.no_grad()
 def dora_parts() -> str:
     """The lengths of the folded rows are m, and their directions those of LoRA's V."""
     torch.manual_seed(0)
     frozen = nn.Linear(16, 8)
     layer = random_factors(DoRALayer(frozen, rank=2, lora_alpha=4))
     nn.init.uniform_(layer.lora_magnitude_vector, 1, 2)
-    with torch.no_grad():
-        folded, _ = layer.fold(frozen.weight, None)
-        v = frozen.weight + layer.delta_weight()
-        lengths = float((folded.norm(dim=1) - layer.lora_magnitude_vector).abs().max())
+    folded, _ = layer.fold(frozen.weight, None)
+    v = frozen.weight + layer.delta_weight()
+    lengths = float((folded.norm(dim=1) - layer.lora_magnitude_vector).abs().max())
     turned = float(1 - nn.functional.cosine_similarity(folded, v).min())
     hold(lengths < 1e-5 and turned < 1e-5, f"lengths {lengths}, directions {turned}")
     return "the folded rows have the lengths m and the directions of W + ΔW"
@@ -51,6 +51,7 @@ def dora_low_rank() -> str:
 
 
 @proves("family-dora-linear")
+@torch.no_grad()
 def dora_elsewhere() -> str:
     """An embedding and two convolutions: merged equals unmerged."""
     layers: dict[nn.Module, Tensor] = {
@@ -146,6 +147,7 @@ def conv_and_lora(**options: Any) -> tuple[nn.Conv2d, Any, Tensor, Tensor]:
 
 
 @proves("family-conv-forward")
+@torch.no_grad()
 def conv_forward() -> str:
     """The note's forward as it stands, and the formula as the folded kernel says."""
 
@@ -177,6 +179,7 @@ def conv_forward() -> str:
 
 
 @proves("family-conv-bias")
+@torch.no_grad()
 def conv_bias() -> str:
     """A LoRA with biases, folded as if it had none."""
     torch.manual_seed(0)
@@ -190,6 +193,7 @@ def conv_bias() -> str:
 
 
 @proves("family-conv-start")
+@torch.no_grad()
 def conv_start() -> str:
     """The update before the first step, as PyTorch makes lora_b and as derived."""
     torch.manual_seed(0)
@@ -203,6 +207,7 @@ def conv_start() -> str:
 
 
 @proves("family-conv-stride")
+@torch.no_grad()
 def conv_stride() -> str:
     """Every option reaches A; and a convolution that was told size and stride only."""
     options: list[dict[str, Any]] = [
