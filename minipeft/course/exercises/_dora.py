@@ -48,8 +48,11 @@ def forward(answer: Any) -> str:
     lora = y + S * BAX
     known = [
         (lora, "that is LoRA's output: f = m/‖V‖ is missing"),
-        (f * lora, "the bias in base_output is scaled by f too; add (1 - f) · b"),
-        (f * lora + BIAS, "the bias counts twice: base_output holds it already, times f"),
+        (
+            f * lora,
+            "the bias in base_output is scaled by f too; take it out first, and add it after",
+        ),
+        (f * lora + BIAS, "the bias counts twice: base_output holds it already; take it out first"),
         (f * VX, "the bias is gone; it is added after the scaling"),
         (y + f * S * BAX, "f scales the update only; it scales V x, which is all but the bias"),
         (f * y + S * BAX + (1 - f) * BIAS, "f scales W₀ x only; the update belongs to V x"),
@@ -58,7 +61,10 @@ def forward(answer: Any) -> str:
         (M * VX + BIAS, "‖V‖ is missing: the rows are multiplied by m and not divided"),
         (VX / LENGTHS + BIAS, "m is missing: the rows have length 1"),
         (LENGTHS / M * VX + BIAS, "f is upside down: m/‖V‖, not ‖V‖/m"),
-        (f * lora + (f - 1) * BIAS, "the sign of the last term: (1 - f) · b, not (f - 1) · b"),
+        (
+            f * lora + (f - 1) * BIAS,
+            "the sign of the last term: f ⊙ (...) + (1 - f) · b, not (f - 1) · b",
+        ),
     ]
     expect_close(got, f * VX + BIAS, "the output", known)
     got.sum().backward()
@@ -72,7 +78,7 @@ def forward(answer: Any) -> str:
         isinstance(low, Tensor) and low.dtype == torch.bfloat16,
         f"bfloat16 in, {describe(low)} out; give the sum back in base_output's dtype",
     )
-    return "f ⊙ (y + s·BAx) + (1 - f) ⊙ b by hand, without a bias, gradients, bfloat16"
+    return "f ⊙ (y - b + s·BAx) + b by hand, without a bias, gradients, bfloat16"
 
 
 class Products(TorchDispatchMode):

@@ -78,14 +78,15 @@ Return the scale s of a LoRA with strength α = `lora_alpha` and rank `r`: α/r,
     h = m ⊙ (V x) / ‖V‖ + b,   V = W₀ + s · B A,
 
 (..., out), in the dtype of `base_output`. `self.factor()` is f = m / ‖V‖, (out,), and
-`self.base.bias` is b, (out,), or None. `super().forward(x, y)` is LoRA's y + s · B A x; for other
-dtypes than A's give it `base_output.to(f.dtype)`. The layer is linear: you do not need `along`.
+`self.base.bias` is b, (out,), or None. `super().forward(x, z)` is LoRA's z + s · B A x; for other
+dtypes than A's give it z in f's dtype. The layer is linear: you do not need `along`.
 """,
         hints=(
             "V x is not at hand, y is. What is V x in terms of y, b and s · B A x?",
-            "V x = y - b + s · B A x, so h = f ⊙ (y + s · B A x) + (1 - f) ⊙ b.",
-            "`vx = super().forward(x, base_output.to(f.dtype))`; `h = f * vx`; with a bias "
-            "`h = h + (1 - f) * ...`; `return h.to(base_output.dtype)`.",
+            "V x = (y - b) + s · B A x, and h = f ⊙ V x + b, all (..., out).",
+            "`z = base_output.to(f.dtype)`, minus the bias if there is one; "
+            "`vx = super().forward(x, z)`; `h = f * ...`, plus the bias; "
+            "`return h.to(base_output.dtype)`.",
         ),
         check=dora.forward,
         starter=f"{lift(f'{DORA}.forward', blank=True)}\n{LENGTHS}",
@@ -102,7 +103,8 @@ Return ‖V‖, (out,): the length of each row of V = W₀ + s · B A. Do not fo
 it.
 
 `self.base.matrix()` is W₀ (out, in), `self.lora_A` is A (r, in), `self.lora_B` is B (out, r),
-`self.scaling` is s. Leave the `@torch.no_grad()` where it is.
+`self.scaling` is s. Leave the `@torch.no_grad()` where it is. `fresh` is True when B A = 0 is known;
+you need not make use of it.
 """,
         hints=(
             "‖w + u‖² has three terms. For u = s · b A, which of them can be computed without u?",

@@ -1,4 +1,4 @@
-"""Answers to family.dora_forward: f ⊙ (y + s · B A x) + (1 - f) ⊙ b."""
+"""Answers to family.dora_forward: f ⊙ (y - b + s · B A x) + b."""
 
 import torch
 import torch.nn.functional as F
