@@ -81,11 +81,11 @@ def forward(answer: Any) -> str:
     return "f ⊙ (y - b + s·BAx) + b by hand, without a bias, gradients, bfloat16"
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Whether something as large as V was made by other means than from W entry by entry."""
 
     def __init__(self, size: int):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.size, self.found = size, False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

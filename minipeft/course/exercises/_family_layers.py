@@ -98,7 +98,7 @@ def _try(run: Any, option: str) -> Any:
 
 def conv(answer: Any) -> str:
     """One kernel by hand, then each option against the kernel with ΔW folded in."""
-    plain = nn.Conv2d(1, 2, (1, 2)).requires_grad_(False)
+    plain: Any = nn.Conv2d(1, 2, (1, 2)).requires_grad_(False)
     layer = answer(plain, rank=1, lora_alpha=2)
     _set(layer, torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([3.0, -1.0]).view(2, 1, 1, 1))
     x = torch.tensor([1.0, 0.0, 2.0, 1.0]).view(1, 1, 1, 4)
@@ -145,7 +145,7 @@ def notes_conv(answer: Any) -> str:
     frozen = nn.Conv2d(4, 6, 3)
     layer = answer(frozen, rank=2, lora_alpha=8)
     for name in ("lora_a", "lora_b"):
-        part = getattr(layer, name, None)
+        part: Any = getattr(layer, name, None)
         expect(isinstance(part, nn.Conv2d), f"`{name}` should be an nn.Conv2d: {describe(part)}")
         expect(part.bias is None, f"`{name}` has a bias, which no ΔW holds: bias=False")
         expect(part.weight.requires_grad, f"`{name}` must stay trainable")

@@ -103,8 +103,8 @@ Return ‖V‖, (out,): the length of each row of V = W₀ + s · B A. Do not fo
 it.
 
 `self.base.matrix()` is W₀ (out, in), `self.lora_A` is A (r, in), `self.lora_B` is B (out, r),
-`self.scaling` is s. Leave the `@torch.no_grad()` where it is. `fresh` is True when B A = 0 is known;
-you need not make use of it.
+`self.scaling` is s. Leave the `@torch.no_grad()` where it is. `fresh` is True when B A = 0 is
+known; you need not make use of it.
 """,
         hints=(
             "‖w + u‖² has three terms. For u = s · b A, which of them can be computed without u?",

@@ -63,7 +63,8 @@ def dora_elsewhere() -> str:
         model = get_peft_model(
             nn.Sequential(layer), LoraConfig(r=2, use_dora=True, target_modules=["0"])
         )
-        random_factors(model.get_base_model()[0].adapters["default"])
+        (slot,) = model.base_model.slots().values()
+        random_factors(slot.adapters["default"])
         beside = model(x)
         model.merge_adapter()
         same = torch.allclose(beside, model(x), atol=1e-3)
@@ -75,7 +76,7 @@ def flops(run: Any, x: Tensor) -> int:
     """Floating-point operations of one forward pass, as torch counts them."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run(x)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @proves("family-dora-overhead")
@@ -98,11 +99,11 @@ def replication_shared() -> str:
     """A GPT-2 of five layers, as it is and as seven."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    sizes = {"vocab_size": 20, "n_embd": 16, "n_layer": 5, "n_head": 2}
+    sizes: dict[str, Any] = {"vocab_size": 20, "n_embd": 16, "n_layer": 5, "n_head": 2}
     sizes |= {"bos_token_id": 0, "eos_token_id": 0}
     counts, weights = [], []
-    for ranges in (None, [(0, 4), (2, 5)]):
-        base = GPT2LMHeadModel(GPT2Config(**sizes))
+    for ranges in (None, [[0, 4], [2, 5]]):
+        base: Any = GPT2LMHeadModel(GPT2Config(**sizes))
         model = get_peft_model(base, LoraConfig(r=2, layer_replication=ranges))
         trained, total = model.get_nb_trainable_parameters()
         counts.append((total - trained, trained))
