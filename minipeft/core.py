@@ -157,11 +157,7 @@ class Slot(nn.Module):
 
 
 class Wrapper(Slot):
-    """One frozen layer with method modules beside it.
-
-    Attributes:
-        base_layer: the frozen layer, the very object that stood in the model.
-    """
+    """Methods beside one frozen layer, `base_layer`: the very object that stood in the model."""
 
     original_weight: Tensor | None
     original_bias: Tensor | None
@@ -191,6 +187,8 @@ class Wrapper(Slot):
         return y
 
     def __getattr__(self, name: str) -> Any:
+        if name in (inside := self.__dict__.get("_modules", {})):
+            return inside[name]  # base_layer and adapters, in every forward
         # Models ask their layers for weight, bias, in_features, nf: the frozen layer answers.
         try:
             return super().__getattr__(name)
@@ -233,10 +231,10 @@ class Wrapper(Slot):
         if self.packed_layer:
             device = next((p.device for p in self.base_layer.parameters()), None)
             self.base_layer = self.packed_layer[0].to(device)
-        base = self._base()
-        if base is not None and self.original_weight is not None:
+        base: Any = self._base()
+        if self.original_weight is not None:
             base.write(self.original_weight)
-        if base is not None and base.bias is not None and self.original_bias is not None:
+        if self.original_bias is not None:
             base.bias.copy_(self.original_bias)
         self.original_weight = self.original_bias = None
         self.packed_layer = self.merged = ()

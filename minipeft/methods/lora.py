@@ -61,8 +61,10 @@ class Dropout(nn.Module):
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: x.numel()] >= round(self.p * 2**16) - 2**15
-        return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - self.p))
+        draws = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform in -2¹⁵ … 2¹⁵ - 1
+        kept = torch.empty_like(x)  # 0 or 1, in x's dtype at once
+        torch.ge(draws, round(self.p * 2**16) - 2**15, out=kept)
+        return x * kept.mul_(1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
