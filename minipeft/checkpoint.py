@@ -38,7 +38,7 @@ from .methods import loftq
 from .plans import Plan, plan
 from .refuse import slots
 from .state import (
-    PREFIX,
+    FROZEN,
     PROMPT,
     fill,
     get_peft_model_state_dict,
@@ -46,14 +46,13 @@ from .state import (
     parts_in,
     parts_of,
     refuse_misfit,
+    refuse_other_frozen,
     tensors_of,
 )
-from .targets import named_layers, original
 from .virtual import PromptMethod
 
 # In the weights file's header: what LoftQ's quantized weights were.
 LOFTQ = "loftq_base"
-FROZEN = ".base_layer.weight"
 
 # --- saving --------------------------------------------------------------------------------------
 
@@ -179,23 +178,6 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
-
-
-def refuse_other_frozen(model: nn.Module, file: Any, keys: list[str], weights: Path) -> None:
-    """Refuse frozen weights in the file that are not this model's own.
-
-    peft writes an adapted embedding's weight beside the adapter, whether it was changed or not.
-    """
-    layers = dict(named_layers(model))
-    for key in keys:
-        path = key.removeprefix(PREFIX).removesuffix(FROZEN)
-        own = getattr(original(layers[path]), "weight", None) if path in layers else None
-        given = file.get_tensor(key)
-        if own is None or own.shape != given.shape or not (own.is_meta or own.equal(given.to(own))):
-            raise CheckpointError(
-                f"{weights} brings a frozen weight of its own for {path!r}, other than this "
-                f"model's; load the base model that the adapter was made for"
-            )
 
 
 def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import StateError
 from .families import first_position
+from .rows import batch_size
 
 Inputs = dict[str, Any]
 
@@ -28,14 +29,14 @@ def _kind(module: nn.Module) -> Any:
 class Forward:
     """A model's forward with its signature, from which transformers' Trainer picks the columns."""
 
-    def __init__(self, model: nn.Module, by_row: Callable[[Any], AbstractContextManager[None]]):
+    def __init__(self, model: nn.Module, by_row: Callable[..., AbstractContextManager[None]]):
         self.model, self.by_row = model, by_row
 
     def __call__(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Any:
         """The model's answer, its hooks included; `adapter_names`: an adapter for each row."""
         if adapter_names is None:
             return self.model(*args, **kwargs)
-        with self.by_row(adapter_names):
+        with self.by_row(adapter_names, batch_size(args, kwargs)):
             return self.model(*args, **kwargs)
 
     @property

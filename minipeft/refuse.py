@@ -176,6 +176,11 @@ def shared_weights(model: nn.Module, names: tuple[str, ...]) -> None:
         shared = users.get(id(weight), [])
         here = [slot.adapters[name] for name in names if name in slot.adapters]
         if len(shared) > 1 and any(method.changes_matrix for method in here):
+            if any(hasattr(module, "replicated") for module in model.modules()):
+                raise StateError(
+                    f"layer_replication lets {listed(shared)} share one weight, into which each "
+                    f"would put another change; keep the adapter unmerged"
+                )
             raise StateError(
                 f"merging into {path!r} would also change {listed(shared)}: they share one "
                 f"weight; give {path!r} its own copy first "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from .errors import StateError
 
 BASE = "__base__"  # the name of a row that gets no adapter
+
+
+def batch_size(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """How many rows a call's inputs have; None if it has no tensor."""
+    first = [kwargs.get(name) for name in ("input_ids", "inputs_embeds", "inputs", "pixel_values")]
+    given = [*args, *first, *kwargs.values()]
+    return next((len(x) for x in given if isinstance(x, Tensor) and x.dim() > 0), None)
 
 
 class Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -16,8 +17,10 @@ from .methods import weighted
 from .plans import plan
 from .prompts import PromptSlot
 from .refuse import slots
-from .rows import BASE, Rows
+from .rows import BASE, Rows, batch_size
+from .targets import matches, named_layers
 from .tuner import LayerModel
+from .virtual import checkpoints
 
 
 class Several:
@@ -28,22 +31,27 @@ class Several:
     _add: Any
 
     @contextmanager
-    def by_row(self, adapter_names: Sequence[str]) -> Iterator[None]:
+    def by_row(self, adapter_names: Sequence[str], batch: int | None = None) -> Iterator[None]:
         """`with model.by_row(["a", "b"]):` row 0 of a batch gets adapter "a", row 1 "b".
 
         So does `model(..., adapter_names=["a", "b"])`; "__base__" stands for no adapter.
 
+        Args:
+            adapter_names: a name for each row.
+            batch: how many rows there will be, where that is known.
+
         Raises:
-            ConfigTypeError: no list. AdapterNameError: an unknown name, or none. StateError: an
-                adapter is merged, or has virtual tokens.
+            ConfigTypeError: no list. AdapterNameError: an unknown name, or too few or many.
+            StateError: an adapter is merged or has virtual tokens, or layers will run twice.
         """
         if not isinstance(adapter_names, (list, tuple)):
             raise ConfigTypeError(
                 f"adapter_names must be a list with a name for each row of the batch ({BASE!r} for "
                 f"no adapter), got {adapter_names!r}"
             )
-        if not adapter_names:
-            raise AdapterNameError("adapter_names is empty; give one name for each row")
+        if not adapter_names or len(adapter_names) != (batch or len(adapter_names)):
+            many = "one name for each row" if batch is None else f"{batch} names, one for each row"
+            raise AdapterNameError(f"adapter_names needs {many}, got {len(adapter_names)}")
         refuse.unknown([*self.peft_config, BASE], adapter_names)
         refuse.merged(self.base_model.merged, "adapter_names")
         here = self.base_model.slots().values()
@@ -51,6 +59,12 @@ class Several:
             raise StateError(
                 "virtual tokens stand before all rows or none, so adapter_names cannot choose "
                 "them; set_adapter(name), and run the rows of each adapter as a batch of their own"
+            )
+        model = self.base_model.model
+        if model.training and torch.is_grad_enabled() and checkpoints(model):
+            raise StateError(
+                "gradient checkpointing runs the layers again in the backward pass, where nothing "
+                "says which adapter is for which row; model.gradient_checkpointing_disable()"
             )
         before = [slot.rows for slot in here]
         try:
@@ -64,7 +78,12 @@ class Several:
     def generate(self, *args: Any, adapter_names: Sequence[str] | None = None, **kw: Any) -> Any:
         """The base model's `generate`; `adapter_names`: an adapter for each prompt."""
         model: Any = self.base_model.model
-        with nullcontext() if adapter_names is None else self.by_row(adapter_names):
+        rows = (
+            nullcontext()
+            if adapter_names is None
+            else self.by_row(adapter_names, batch_size(args, kw))
+        )
+        with rows:
             return model.generate(*args, **kw)
 
     def add_weighted_adapter(
@@ -86,7 +105,8 @@ class Several:
         Raises:
             AdapterNameError, ConfigTypeError, ConfigError, StateError: what is wrong, and the fix.
         """
-        names = refuse.non_names("adapters", adapters)
+        refuse.non_names("adapters", () if adapters is None else adapters)
+        names = [adapters] if isinstance(adapters, str) else list(adapters)  # one may come twice
         refuse.unknown(self.peft_config, names)
         refuse.taken(self.peft_config, adapter_name)
         refuse.merged(self.base_model.merged, "add_weighted_adapter")
@@ -96,7 +116,10 @@ class Several:
         there = {path: own for path, own in there.items() if any(name in own for name in names)}
         rank, factors = weighted.combine(there, pairs, combination_type, svd_rank)
         first: Any = self.peft_config[names[0]]
-        planned = plan(base, weighted.config_of(first, rank, list(there)), adapter_name)
+        config = weighted.config_of(first, rank, list(there))
+        if any(matches(list(there), name) for name, _ in named_layers(base) if name not in there):
+            config.target_modules = "|".join(map(re.escape, there))  # names in full, no endings
+        planned = plan(base, config, adapter_name)
         with torch.no_grad():
             for path, (a, b) in factors.items():
                 method: Any = planned.methods[path]

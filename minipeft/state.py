@@ -22,6 +22,7 @@ from .methods.lora_kinds import LoRAEmbedding
 from .plans import Plan
 from .prompts import NAME
 from .refuse import slots
+from .targets import named_layers, original
 from .tuner import LayerModel
 from .virtual import PromptMethod
 
@@ -33,6 +34,7 @@ ON_DISK = {
     "lora_B": "lora_B.weight",
     "trained_bias.bias": "base_layer.bias",
 }
+FROZEN = ".base_layer.weight"
 EMBEDDING = {"lora_A": "lora_embedding_A", "lora_B": "lora_embedding_B"}
 
 
@@ -145,6 +147,29 @@ def refuse_misfit(
             break
     if said:
         raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
+
+
+def refuse_other_frozen(model: nn.Module, file: Any, keys: list[str], weights: Any) -> None:
+    """Refuse frozen weights in the file that are not this model's own.
+
+    peft writes an adapted embedding's weight beside the adapter, whether it was changed or not.
+    """
+    layers = dict(named_layers(model))
+    for key in keys:
+        path = key.removeprefix(PREFIX).removesuffix(FROZEN)
+        own = getattr(original(layers[path]), "weight", None) if path in layers else None
+        given = file.get_tensor(key)
+        if own is None or own.shape != given.shape or not same(own, given):
+            raise CheckpointError(
+                f"{weights} brings a frozen weight of its own for {path!r}, other than this "
+                f"model's; load the base model that the adapter was made for"
+            )
+
+
+def same(own: Tensor, given: Tensor) -> bool:
+    """Whether both hold the same values, as far as the coarser dtype tells; "meta" has none."""
+    coarse = min(own.dtype, given.dtype, key=lambda dtype: dtype.itemsize)
+    return own.is_meta or own.to(coarse).equal(given.to(own.device, coarse))
 
 
 def repeated(key: str) -> str:

@@ -16,7 +16,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minipeft.methods.lora_kinds import LoRAConv
 from peft_pairs import both_ways, compare, factors, ours_on, pair
 from test_lora_conv_models import CNN, Wave, image, made, sound
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from minipeft import LoraConfig, get_peft_model
 from minipeft.errors import TargetError
 from minipeft.methods.dora import DoRAConv
+from minipeft.methods.lora_kinds import LoRAConv
 
 # torch says that it copies the input when an even kernel is to keep its size.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

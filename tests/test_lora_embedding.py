@@ -20,12 +20,12 @@ import transformers
 from conftest import VOCAB, inputs, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minipeft.methods.lora_kinds import LoRAEmbedding
 from peft_pairs import BOUNDS, adapters_of, answer, both_ways, compare, factors, pair
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model
 from minipeft.methods.dora import DoRAEmbedding
+from minipeft.methods.lora_kinds import LoRAEmbedding
 
 WIDTH = 16
 

@@ -42,7 +42,7 @@ def check(config: Any) -> None:
         raise ConfigTypeError(f"{say}, got {shown(given)}")
     for pair in given:
         two = isinstance(pair, (list, tuple)) and len(pair) == 2
-        if not two or not all(type(n) is int or isinstance(n, numbers.Integral) for n in pair):
+        if not two or any(isinstance(n, bool) or not isinstance(n, numbers.Integral) for n in pair):
             raise ConfigTypeError(f"{say}, got {shown(pair)} in it")
         if not 0 <= pair[0] < pair[1]:
             raise ConfigError(f"{say} with 0 <= start < end, got {pair!r}")
