@@ -28,7 +28,7 @@ ORDER = [0, 1, 2, 3, 2, 3, 4]
 KINDS = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention",
          "full_attention"]  # fmt: skip
 LAYERS = {"gpt2": "transformer.h", "bloom": "transformer.h"}  # the others: model.layers
-NAMES = ["llama", "gpt2", "bloom", "mistral", "gpt_neox", "gemma3"]
+NAMES = ["llama", "gpt2", "bloom", "mistral", "gpt_neox", "qwen2", "gemma3"]
 
 
 def place(name: str) -> str:
@@ -43,6 +43,8 @@ def config_of(name: str, depth: int) -> Any:
     if name == "gemma3":
         order = range(5) if depth == 5 else ORDER
         config.layer_types, config.sliding_window = [KINDS[n] for n in order], 3
+    elif getattr(config, "layer_types", None):
+        config.layer_types = ["full_attention"] * depth
     return config
 
 
