@@ -71,6 +71,10 @@ class Base:
         """W, shape (out, in), as a view: writing into it writes into the layer."""
         raise TypeError(f"{type(self.layer).__name__} does not show its weight as a matrix")
 
+    def write(self, matrix: Tensor) -> None:
+        """Put `matrix` (out, in) in the place of W."""
+        self.matrix().copy_(matrix)
+
     @property
     def bias(self) -> Tensor | None:
         """b, shape (out,), or None."""
@@ -109,6 +113,48 @@ class Conv1D(Base):
         return weight.T
 
 
+class Embedding(Base):
+    """`nn.Embedding`: y = W x with a one-hot x, so it picks a column; stored as Wᵀ (vocab, dim)."""
+
+    kind = "nn.Embedding"
+    mergeable = True
+
+    def __init__(self, layer: Any):
+        self.layer: Any = layer
+        self.in_features, self.out_features = self.layer.weight.shape
+
+    def matrix(self) -> Tensor:
+        """The stored (vocab, dim) turned over: (dim, vocab)."""
+        weight: Tensor = self.layer.weight
+        return weight.T
+
+
+class Conv(Base):
+    """`nn.Conv1d` or `nn.Conv2d`: W has a row for each output channel, and its kernel flat in it.
+
+    A patch of the input, as long as a row, meets W as x meets a linear layer's. With g groups a row
+    meets in/g of the channels.
+    """
+
+    kind = "convolution"
+    mergeable = True
+
+    def __init__(self, layer: Any):
+        self.layer: Any = layer
+        self.out_features = self.layer.out_channels
+        self.in_features = self.layer.weight[0].numel()
+        self.axis = -1 - len(self.layer.kernel_size)
+
+    def matrix(self) -> Tensor:
+        """The kernels (out, in/g, *k) as rows: (out, in/g · k); a copy where they lie otherwise."""
+        weight: Tensor = self.layer.weight
+        return weight.flatten(1)
+
+    def write(self, matrix: Tensor) -> None:
+        """Rows become kernels again, in any memory format."""
+        self.layer.weight.copy_(matrix.view(self.layer.weight.shape))
+
+
 class Packed(Base):
     """A layer whose W is packed in few bits: `QuantizedLinear`, or bitsandbytes' 4 and 8 bits."""
 
@@ -124,12 +170,7 @@ class Packed(Base):
 
 
 class Biased(Base):
-    """A layer with a bias that is no linear layer: a norm, or a convolution.
-
-    Args:
-        layer: the layer.
-        axis: where it adds its bias.
-    """
+    """A layer with a bias that is no linear layer, such as a norm; it adds b along `axis`."""
 
     kind = "layer with a bias"
 
@@ -168,6 +209,20 @@ def view(layer: nn.Module) -> Base | None:
     if isinstance(layer, nn.Linear) and stored and layer.weight.is_floating_point():
         return Linear(layer)
     return Base(layer)  # packed, quantized or computed weights: a forward, and no matrix
+
+
+def shaped(layer: nn.Module) -> Base | None:
+    """As `view`, and the layers that are no linear layers and have one matrix all the same."""
+    weight = layer._parameters.get("weight")
+    if weight is None or not weight.is_floating_point():
+        return view(layer)
+    # a subclass with another forward may do more than look up; Gemma's scales, which is linear
+    looks_up = type(layer).forward is nn.Embedding.forward or hasattr(layer, "embed_scale")
+    if isinstance(layer, nn.Embedding) and looks_up and layer.max_norm is None:
+        return Embedding(layer)
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+        return Conv(layer)
+    return view(layer)
 
 
 def biased(layer: nn.Module) -> Base | None:

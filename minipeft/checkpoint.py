@@ -35,6 +35,7 @@ from .files import (
     with_header,
 )
 from .methods import loftq
+from .plans import Plan, plan
 from .refuse import slots
 from .state import (
     PROMPT,
@@ -46,7 +47,6 @@ from .state import (
     refuse_misfit,
     tensors_of,
 )
-from .tuner import Plan, plan
 from .virtual import PromptMethod
 
 # In the weights file's header: what LoftQ's quantized weights were.

@@ -7,15 +7,15 @@ serves many models. On disk it is Hugging Face peft's `adapter_config.json`.
 
 from __future__ import annotations
 
-import math
-import numbers
-import re
 from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from typing import Any, ClassVar
 
-from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
+from torch import nn
+
+from .checks import check_bool, check_names, check_pattern, check_string
+from .errors import ConfigError, ConfigTypeError, did_you_mean
 
 
 class PeftType(str, Enum):
@@ -67,8 +67,8 @@ class PeftConfig:
     peft_type: ClassVar[str] = ""
     # The peft_type on disk, where peft has another name for what the file holds.
     saved_as: ClassVar[str] = ""
-    # Options that the notes name and this version lacks; only their default is accepted.
-    not_yet: ClassVar[tuple[str, ...]] = ()
+    # Options that the notes name and minipeft lacks, and why; only their default is accepted.
+    not_yet: ClassVar[dict[str, str]] = {}
     # What others call an option: {their name: ours}.
     also_called: ClassVar[dict[str, str]] = {}
 
@@ -105,11 +105,11 @@ class PeftConfig:
             check_string(self, "base_model_name_or_path")
         if self.modules_to_save is not None:
             self.modules_to_save = check_names("modules_to_save", self.modules_to_save)
-        for name in self.not_yet:
+        for name, why in self.not_yet.items():
             value, neutral = getattr(self, name), self.default_of(name)
             if value is not None and value != neutral:
                 raise ConfigError(
-                    f"{name}={value!r} is not available in this version of minipeft; "
+                    f"{name}={value!r} is not available in this version of minipeft ({why}); "
                     f"leave {name} out (its value is {neutral!r})"
                 )
 
@@ -142,107 +142,32 @@ class LayerConfig(PeftConfig):
             `["attn.c_proj"]`), a regular expression that must match the whole name (a string),
             `"all-linear"` (all linear layers but the output layer), or None for the
             architecture's default.
+        exclude_modules: which of them not: a list or a regular expression, read in the same way.
     """
 
     # The layers that peft adapts when none are named: {config.model_type: suffixes}.
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     target_modules: str | Collection[str] | None = None
+    exclude_modules: str | Collection[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.target_modules, str):
-            check_pattern("target_modules", self.target_modules)
-        elif self.target_modules is not None:
-            self.target_modules = check_names("target_modules", self.target_modules)
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                check_pattern(name, value)
+            elif value is not None:
+                setattr(self, name, check_names(name, value))
+
+    def narrow(self, hits: list[str], every: bool) -> list[str]:
+        """Those of the layers hit by target_modules that further options mean as well."""
+        return hits
+
+    def reshaped(self, model: nn.Module) -> Any:
+        """What the model becomes before it gets the adapter; None: it stays as it is."""
+        return None
 
     def in_family(self, kind: str | None) -> LayerConfig:
         """The config with its family's defaults, by `config.model_type`, for what it leaves out."""
         return self
-
-
-# --- checks of one option, shared by all configs -------------------------------------------------
-
-
-def shown(value: Any) -> str:
-    """A value with its type, as an error names it: `'8' (str)`."""
-    return f"{value!r} ({type(value).__name__})"
-
-
-def check_bool(config: PeftConfig, name: str) -> None:
-    """Refuse anything but True and False: the string "False" is true to Python."""
-    value = getattr(config, name)
-    if not isinstance(value, bool):
-        raise ConfigTypeError(f"{name} must be True or False, got {shown(value)}")
-
-
-def check_string(config: PeftConfig, name: str) -> None:
-    """Refuse anything but a non-empty string."""
-    value = getattr(config, name)
-    if not isinstance(value, str) or not value:
-        raise ConfigTypeError(f"{name} must be a non-empty string, got {shown(value)}")
-
-
-def check_int(config: PeftConfig, name: str, *, low: int) -> None:
-    """Refuse anything but an integer of at least `low` (True is no integer here)."""
-    value = getattr(config, name)
-    what = "a positive integer" if low == 1 else f"an integer of at least {low}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ConfigTypeError(f"{name} must be {what}, got {shown(value)}")
-    if value < low:
-        raise ConfigError(f"{name} must be {what}, got {value!r}")
-    setattr(config, name, int(value))
-
-
-def check_number(
-    config: PeftConfig, name: str, *, low: float, high: float = math.inf, open_low: bool = False
-) -> None:
-    """Refuse anything but a finite number in [low, high), or in (low, high)."""
-    value = getattr(config, name)
-    bracket = "(" if open_low else "["
-    top = "infinity" if high == math.inf else f"{high:g}"
-    what = f"a number in {bracket}{low:g}, {top})"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ConfigTypeError(f"{name} must be {what}, got {shown(value)}")
-    if not (low <= float(value) < high) or (open_low and value == low):  # NaN fails as well
-        raise ConfigError(f"{name} must be {what}, got {value!r}")
-    # numpy's numbers are numbers, but JSON cannot hold them
-    setattr(config, name, int(value) if isinstance(value, numbers.Integral) else float(value))
-
-
-def check_choice(config: PeftConfig, name: str, allowed: Collection[Any]) -> None:
-    """Refuse anything but one of `allowed`, compared with its type (1 is not True)."""
-    value = getattr(config, name)
-    if not any(type(value) is type(a) and value == a for a in allowed):
-        near = did_you_mean(str(value), [a for a in allowed if isinstance(a, str)])
-        choices = ", ".join(map(repr, allowed))
-        raise ConfigError(f"{name} must be one of {choices}, got {shown(value)}{near}")
-
-
-def check_pattern(name: str, pattern: str) -> None:
-    """Refuse an empty string and what is not a regular expression."""
-    if not pattern:
-        raise ConfigError(f"{name} must not be an empty string; leave it out for the default")
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(
-            f"{name}={pattern!r} is a string, so it is read as a regular expression, and is not "
-            f"one: {error}; for plain names give a list, such as ['q_proj', 'v_proj']"
-        ) from None
-
-
-def check_names(name: str, names: Any) -> list[str]:
-    """A list of non-empty names without repeats, from a list, tuple or set; refuses the rest."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, (list, tuple, set, frozenset)):
-        raise ConfigTypeError(f"{name} must be a list of module names, got {shown(names)}")
-    if not names:
-        raise ConfigError(f"{name} must not be empty; leave it out for the default")
-    for entry in names:
-        if not isinstance(entry, str) or not entry:
-            raise ConfigTypeError(
-                f"{name} must hold module names (non-empty strings), got {shown(entry)} "
-                f"in {listed(map(str, names))}"
-            )
-    ordered = sorted(names) if isinstance(names, (set, frozenset)) else names
-    return list(dict.fromkeys(ordered))

@@ -3,8 +3,7 @@
     x ──► before(x) ──► frozen layer ──► after(x, y) ──► y
 
 A *method* says what happens before and after, and, if it can, how it folds into W. The *wrapper*
-keeps methods by adapter name beside one frozen layer, and does for all of them what does not
-depend on the method: switch, merge, unmerge, delete.
+keeps methods by adapter name beside one frozen layer, and switches, merges and unmerges them.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from . import bases, merging
 from .config import PeftConfig
 from .errors import MinipeftError, StateError, listed
 from .quant import packed
+from .rows import Rows
 
 C = TypeVar("C", bound=PeftConfig)
 
@@ -25,12 +25,16 @@ C = TypeVar("C", bound=PeftConfig)
 class Method(nn.Module, Generic[C]):
     """A small trainable module beside a frozen layer; every method of the course is one of these.
 
-    A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. Without
-    them it is the identity. `fold` is for methods that can be merged; `view` and `select` are for
-    methods that stand beside other layers than linear ones, or that choose them by another rule;
-    `companions` for those that some option puts beside further layers.
+    A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. `fold` is
+    for methods that can be merged; `view` and `select` for those that stand beside other layers
+    than linear ones, or choose them by another rule; `companions` for those that some option puts
+    beside further layers.
     """
 
+    # What `view` takes, for an error.
+    stands_beside = (
+        "linear layers (nn.Linear, Conv1D, or a layer with in_features and out_features)"
+    )
     # Whether `before` changes the input: then W takes it last when several adapters are merged.
     changes_input = False
     # Whether `fold` changes W; one that changes b only can be merged into any layer with a bias.
@@ -121,7 +125,10 @@ class Slot(nn.Module):
         active: the names in use here, in order.
         enabled: False inside `with model.disable_adapter()`.
         merged: the names whose effect is in the base layer at the moment.
+        rows: during a call with `adapter_names`, which adapter answers which row.
     """
+
+    rows: Rows | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,19 +169,22 @@ class Wrapper(Slot):
     def __init__(self, base_layer: nn.Module):
         super().__init__()
         self.base_layer = base_layer
-        # While merged, what was there before: subtracting the update again would not give the
-        # same bits (a + b - b differs from a in floating point). Never saved.
+        # While merged, what was there before: subtracting would not give the same bits. Not saved.
         self.register_buffer("original_weight", None, persistent=False)
         self.register_buffer("original_bias", None, persistent=False)
         self.packed_layer: tuple[nn.Module, ...] = ()  # a tuple hides it from nn.Module
+        self.loss = merging.NONE
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
+        if self.rows is not None:
+            return self.rows.through(self.adapters, self.base_layer, x, *args, **kwargs)
         # What is merged acts in the weights already; what is active and not merged, still here.
-        names = [name for name in self.active if name not in self.merged] if self.enabled else []
-        live: list[Any] = [self.adapters[name] for name in names]
+        names = self.active if self.enabled else ()
+        live: list[Any] = [self.adapters[name] for name in names if name not in self.merged]
         for method in live:
-            x = method.before(x)
+            if type(method).before is not Method.before:
+                x = method.before(x)
         y: Tensor = self.base_layer(x, *args, **kwargs)
         for method in live:
             y = method.after(x, y)
@@ -193,24 +203,25 @@ class Wrapper(Slot):
     def merge(self, names: tuple[str, ...], requantize: bool = False) -> None:
         """W, b <- fold(W, b) for each name in turn (see `merging.fold`, and for its errors).
 
-        A packed layer makes way for a plain one with the merged W, or, with `requantize`, for a
-        packed one of its kind.
+        A packed layer makes way for a plain one, or with `requantize` for one of its kind.
         """
         here = [name for name in names if name in self.adapters]
         if not here:
             return
+        methods: list[Any] = [self.adapters[name] for name in here]
         # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
-        methods = sorted((self.adapters[n] for n in here), key=lambda m: bool(m.changes_input))
+        methods.sort(key=lambda method: bool(method.changes_input))
         base = self._base()
-        weight, bias = merging.fold(base, methods, type(self.base_layer).__name__, here)
+        weight, bias, self.loss = merging.fold(base, methods, type(self.base_layer).__name__, here)
         assert base is not None
         if weight is not None and base.packed:
             old, both = self.base_layer, base.bias if bias is None else bias
             self.base_layer = packed.rebuilt(old, weight, both, requantize)
+            self.loss = merging.NONE if requantize else self.loss
             self.packed_layer = (old,)
         elif weight is not None:
             self.original_weight = base.matrix().clone()
-            base.matrix().copy_(weight)
+            base.write(weight)
         if bias is not None and base.bias is not None and not self.packed_layer:
             self.original_bias = base.bias.clone()
             base.bias.copy_(bias)
@@ -224,15 +235,15 @@ class Wrapper(Slot):
             self.base_layer = self.packed_layer[0].to(device)
         base = self._base()
         if base is not None and self.original_weight is not None:
-            base.matrix().copy_(self.original_weight)
+            base.write(self.original_weight)
         if base is not None and base.bias is not None and self.original_bias is not None:
             base.bias.copy_(self.original_bias)
         self.original_weight = self.original_bias = None
-        self.packed_layer = ()
-        self.merged = ()
+        self.packed_layer = self.merged = ()
+        self.loss = merging.NONE
 
     def _base(self) -> bases.Base | None:
-        return bases.view(self.base_layer) or bases.biased(self.base_layer)
+        return bases.shaped(self.base_layer) or bases.biased(self.base_layer)
 
     def released(self) -> nn.Module:
         """The base layer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -151,7 +152,9 @@ def count(model: str | nn.Module, config: PeftConfig) -> Count:
         return Count(size + heads, own, {(config.tokens, width, size): 1}, heads)
     if not isinstance(config, LayerConfig):
         raise ConfigTypeError(f"count needs a config, got {type(config).__name__}")
-    targets = find_targets(base, config)
+    reshape = config.reshaped(base)
+    with nullcontext() if reshape is None else reshape.tried():
+        targets = find_targets(base, config)
     groups = Counter(
         (t.in_features, t.out_features, method.count(t, config)) for t in targets.values()
     )

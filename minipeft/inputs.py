@@ -7,6 +7,8 @@ Notation: v virtual tokens, t tokens given in this call, s tokens of text read i
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -26,12 +28,15 @@ def _kind(module: nn.Module) -> Any:
 class Forward:
     """A model's forward with its signature, from which transformers' Trainer picks the columns."""
 
-    def __init__(self, model: nn.Module):
-        self.model = model
+    def __init__(self, model: nn.Module, by_row: Callable[[Any], AbstractContextManager[None]]):
+        self.model, self.by_row = model, by_row
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's answer, its hooks included."""
-        return self.model(*args, **kwargs)
+    def __call__(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Any:
+        """The model's answer, its hooks included; `adapter_names`: an adapter for each row."""
+        if adapter_names is None:
+            return self.model(*args, **kwargs)
+        with self.by_row(adapter_names):
+            return self.model(*args, **kwargs)
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from . import bases, refuse
-from .config import HEADS, check_names
+from .checks import check_names
+from .config import HEADS
 from .errors import ConfigTypeError, StateError, TargetError, did_you_mean, listed
 from .quant import packed
 from .quant.blocks import check_block, refuse_non_finite

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import bases
-from .errors import StateError, listed
+from .errors import MinipeftWarning, StateError, listed
+from .quant.packed import warn_of_packing
+
+
+class Loss(NamedTuple):
+    """What the weight's dtype took from a merge: lengths of what was rounded off, and of ΔW."""
+
+    rounded: float
+    change: float
+
+
+NONE = Loss(0.0, 0.0)
 
 
 def fold(
     base: bases.Base | None, methods: list[Any], layer: str, names: list[str]
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, Loss]:
     """One method after the other changes W and b, in at least float32, rounded once at the end.
 
     Args:
@@ -22,7 +34,7 @@ def fold(
         layer: what an error calls the layer; names: the adapters' names.
 
     Returns:
-        W (out, in) and b (out,) in the layer's dtype; None for what stays as it is.
+        W (out, in) and b (out,) in the layer's dtype, None for what stays as it is; and the loss.
 
     Raises:
         StateError: the layer has no matrix to merge into, or no bias where the result needs one,
@@ -51,4 +63,24 @@ def fold(
             f"merging {listed(names)} gives weights that are not finite; "
             f"look for NaN or very large numbers in the adapter"
         )
-    return new, new_bias
+    if new is None or new.is_meta or new.dtype == folded.dtype:
+        return new, new_bias, NONE
+    exact = folded.double()
+    lost, change = (new - exact).norm().item(), (exact - weight).norm().item()
+    return new, new_bias, Loss(lost, change)
+
+
+def warn_of_rounding(model: nn.Module) -> None:
+    """Say how much of the merged ΔW was rounded off, where it is more than a hundredth."""
+    warn_of_packing(model)
+    losses: list[Any] = [m.loss for m in model.modules() if isinstance(vars(m).get("loss"), Loss)]
+    rounded = sum(loss.rounded**2 for loss in losses) ** 0.5
+    change = sum(loss.change**2 for loss in losses) ** 0.5
+    if rounded > 0.01 * change:
+        warnings.warn(
+            f"merging rounds W + ΔW to the weights' 16 bits, and the rounding has "
+            f"{100 * rounded / max(change, 1e-38):.0f} % of the length of ΔW; kept beside the "
+            f"layers the adapter loses nothing, nor merged into a float32 model",
+            MinipeftWarning,
+            stacklevel=3,
+        )

@@ -14,13 +14,16 @@ from . import checkpoint, refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .inputs import Forward
-from .quant.packed import hidden_parameters, warn_of_rounding
+from .merging import warn_of_rounding
+from .plans import Plan, plan
+from .quant.packed import hidden_parameters
 from .refuse import slots
+from .several import Several
 from .state import unshare
-from .tuner import LayerModel, Plan, plan
+from .tuner import LayerModel
 
 
-class PeftModel(nn.Module):
+class PeftModel(Several, nn.Module):
     """A frozen model with one or more adapters in it.
 
     Args:
@@ -32,9 +35,6 @@ class PeftModel(nn.Module):
         base_model: the `LayerModel` around the model; peft_config: the configs, by adapter name.
     """
 
-    base_model: LayerModel
-    peft_config: dict[str, PeftConfig]
-
     def __init__(self, model: nn.Module, peft_config: PeftConfig, adapter_name: str = "default"):
         super().__init__()
         refuse.non_model(model)
@@ -45,7 +45,7 @@ class PeftModel(nn.Module):
         self._active: tuple[str, ...] = ()
         self._trained: tuple[str, ...] = ()
         self.register_state_dict_post_hook(unshare)  # type: ignore[no-untyped-call]
-        self.forward = Forward(model)  # the base model's, with the active adapters
+        self.forward = Forward(model, self.by_row)  # the base model's, with the active adapters
         self._add(first)
         self.set_adapter(first.name)
 
@@ -78,9 +78,9 @@ class PeftModel(nn.Module):
     @property
     def active_adapter(self) -> str:
         """The name of the adapter in use; the first, if there are several."""
-        if not self._active:
-            raise StateError("no adapter is active; choose one with set_adapter(name)")
-        return self._active[0]
+        if self._active:
+            return self._active[0]
+        raise StateError("no adapter is active; choose one with set_adapter(name)")
 
     @property
     def active_peft_config(self) -> PeftConfig:
@@ -173,7 +173,7 @@ class PeftModel(nn.Module):
         return self._leave()
 
     def unload(self) -> nn.Module:
-        """Take all adapters out, unmerged, and return the plain base model, as it was given."""
+        """Take all adapters out, unmerged; returns the plain base model, as it was given."""
         self.base_model.unmerge()
         return self._leave()
 
@@ -189,9 +189,8 @@ class PeftModel(nn.Module):
     def print_trainable_parameters(self) -> None:
         """`trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`."""
         n, all_ = self.get_nb_trainable_parameters()
-        print(
-            f"trainable params: {n:,d} || all params: {all_:,d} || trainable%: {100 * n / all_:.4f}"
-        )
+        share = f"{100 * n / all_:.4f}"
+        print(f"trainable params: {n:,d} || all params: {all_:,d} || trainable%: {share}")
 
     def save_pretrained(
         self,
@@ -199,9 +198,8 @@ class PeftModel(nn.Module):
         selected_adapters: Iterable[str] | None = None,
         save_encoder: bool = False,
     ) -> None:
-        """Write the adapters (all, or those named) in Hugging Face peft's format.
+        """Write the adapters, all or those named, as peft does: but "default" into subfolders.
 
-        "default" goes into `save_directory`, any other into a subfolder of its name;
         `save_encoder` adds the network of a P-tuning or a projected prefix, to train it on.
         """
         names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
@@ -217,7 +215,7 @@ class PeftModel(nn.Module):
         adapter_name: str = "default",
         is_trainable: bool = False,
     ) -> PeftModel:
-        """The base model with the adapter of a folder in it.
+        """The base model with an adapter in it.
 
         Args:
             model: the base model that the adapter was made for.

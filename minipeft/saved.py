@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .core import Slot
+from .errors import StateError
 
 
 class SavedModule(Slot):
@@ -22,7 +23,22 @@ class SavedModule(Slot):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The active adapter's copy, or the original."""
+        if self.rows is not None:
+            return self.by_row(*args, **kwargs)
         return self.current()(*args, **kwargs)
+
+    def by_row(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The original for all rows of the one input, and over it each row's own copy."""
+        x = args[0] if len(args) == 1 and not kwargs else None
+        y = self.original_module(*args, **kwargs)
+        if not isinstance(y, Tensor) or self.rows is None:
+            raise StateError(
+                f"adapter_names needs modules that give one tensor, and a "
+                f"{type(self.original_module).__name__} trained whole gives a {type(y).__name__}"
+            )
+        for name, i in self.rows.of(x, self.adapters).items():
+            y = y.index_copy(0, i, self.adapters[name](args[0][i]))
+        return y
 
     def current(self) -> nn.Module:
         """The copy in use, or the original; the last of several active adapters wins."""

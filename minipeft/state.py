@@ -2,6 +2,7 @@
 
 base_model.model.<path>.lora_A.weight   (r, in)
 base_model.model.<path>.lora_B.weight   (out, r)
+base_model.model.<path>.lora_embedding_A (r, vocab), and lora_embedding_B (dim, r)
 base_model.model.<head>.weight          a module trained whole
 prompt_embeddings                       (v, d), or (v, 2·L·d) for keys and values
 base_model.<head>.weight                a module trained whole, beside virtual tokens
@@ -14,11 +15,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from . import refuse
 from .core import Wrapper
 from .errors import AdapterNameError, CheckpointError, listed
+from .methods.lora_kinds import LoRAEmbedding
+from .plans import Plan
 from .prompts import NAME
 from .refuse import slots
-from .tuner import LayerModel, Plan
+from .tuner import LayerModel
 from .virtual import PromptMethod
 
 PREFIX = "base_model.model."
@@ -29,14 +33,16 @@ ON_DISK = {
     "lora_B": "lora_B.weight",
     "trained_bias.bias": "base_layer.bias",
 }
+EMBEDDING = {"lora_A": "lora_embedding_A", "lora_B": "lora_embedding_B"}
 
 
 def keys_of(
     path: str, adapter: nn.Module, in_wrapper: bool, prefix: str = PREFIX
 ) -> dict[str, str]:
     """{name on disk: name in the module} for the module of one layer."""
+    names = EMBEDDING if isinstance(adapter, LoRAEmbedding) else ON_DISK
     return {
-        f"{prefix}{path}.{ON_DISK.get(name, name) if in_wrapper else name}": name
+        f"{prefix}{path}.{names.get(name, name) if in_wrapper else name}": name
         for name in adapter.state_dict()
     }
 
@@ -105,9 +111,12 @@ def set_peft_model_state_dict(
     """Copy tensors, named as on disk, into an adapter; all must be there, and fit.
 
     Raises:
-        CheckpointError: keys, shapes or values do not fit; nothing was copied.
+        CheckpointError: keys, shapes or values do not fit. StateError: the adapter is merged.
+            Nothing was copied.
     """
     parts = parts_in(model, adapter_name)
+    now = [name for _, slot in slots(model) for name in slot.merged]
+    refuse.merged([adapter_name] if adapter_name in now else [], "set_peft_model_state_dict")
     own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
     shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)

@@ -92,6 +92,11 @@ def find_targets(
         refuse_unmatched(target, list(layers), hits, every)
     inside = tuple(f"{name}." for name in saved)  # a module trained whole is not adapted as well
     hits = [n for n in hits if n not in saved and not (inside and n.startswith(inside))]
+    if config.exclude_modules is not None:
+        out = [name for name in layers if matches(config.exclude_modules, name)]
+        refuse_unmatched(config.exclude_modules, list(layers), out, every, "exclude_modules")
+        hits = [name for name in hits if name not in out]
+    hits = config.narrow(hits, every)
     if not hits:
         raise TargetError(
             f"target_modules={target!r} leaves no layer to adapt in {type(model).__name__}; "
@@ -101,7 +106,7 @@ def find_targets(
     for name in hits:
         base = method.view(original(layers[name]))
         if base is None:
-            raise TargetError(unsupported(name, original(layers[name]), target))
+            raise TargetError(unsupported(name, original(layers[name]), target, method))
         found[name] = base
     found |= method.companions(model, originals, found, config, every=every)
     for name, base in found.items():
@@ -110,12 +115,16 @@ def find_targets(
 
 
 def refuse_unmatched(
-    target: str | list[str], names: list[str], hits: list[str], every: bool
+    target: str | Collection[str],
+    names: list[str],
+    hits: list[str],
+    every: bool,
+    option: str = "target_modules",
 ) -> None:
     """Raise TargetError for the entries that match no name, with near misses."""
     known = [*names, *(name.rsplit(".", 1)[-1] for name in names)]
     if isinstance(target, str):
-        if not hits:
+        if not hits and (every or option == "target_modules"):
             as_list = any(matches([target], name) for name in names)
             fix = (
                 f"; as a list, [{target!r}], it would match by suffix"
@@ -123,27 +132,27 @@ def refuse_unmatched(
                 else did_you_mean(target, known)
             )
             raise TargetError(
-                f"target_modules={target!r} matches no module: a string is a regular expression "
+                f"{option}={target!r} matches no module: a string is a regular expression "
                 f"that must match the whole dotted name, such as {''.join(names[-1:])!r}{fix}"
             )
         return
     lost = [entry for entry in target if not any(matches([entry], name) for name in names)]
-    if lost and (every or len(lost) == len(target)):
+    if lost and (every or (len(lost) == len(target) and option == "target_modules")):
         hints = "".join(did_you_mean(entry, known) for entry in lost)
         last = dict.fromkeys(name.rsplit(".", 1)[-1] for name in names if name)
         raise TargetError(
-            f"target_modules={lost!r} matches no module{hints or ';'} "
+            f"{option}={lost!r} matches no module{hints or ';'} "
             f"the model's modules end in {listed([n for n in last if not n.isdigit()], 40)}"
         )
 
 
-def unsupported(name: str, layer: nn.Module, target: Any) -> str:
+def unsupported(name: str, layer: nn.Module, target: Any, method: Any) -> str:
     """What to say of a match that is no linear layer: what is it, and which layers are near."""
     inside = [n for n, m in named_layers(layer) if n and bases.view(original(m)) is not None]
     fix = f"; the linear layers inside it: {listed(inside)}" if inside else ""
     return (
-        f"target_modules={target!r} matches {name!r}, a {type(layer).__name__}; only linear layers "
-        f"(nn.Linear, Conv1D, or a layer with in_features and out_features) can be adapted{fix}"
+        f"target_modules={target!r} matches {name!r}, a {type(layer).__name__}; only "
+        f"{method.stands_beside} can be adapted{fix}"
     )
 
 

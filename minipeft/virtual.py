@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .config import PeftConfig, check_int
+from .checks import check_int
+from .config import PeftConfig
 from .core import Method
 from .errors import CheckpointError, ConfigError, StateError, TargetError
 from .families import Sizes, sizes

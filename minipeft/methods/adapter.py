@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import bases
-from ..config import LayerConfig, PeftType, check_choice, check_int, check_number
+from ..checks import check_choice, check_int, check_number
+from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import ConfigError, StateError, TargetError
 from ..families import SUBLAYERS, model_type

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import bases
-from ..config import LayerConfig, PeftType, check_choice
+from ..checks import check_choice
+from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import TargetError, did_you_mean, listed
 from ..families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import bases
-from ..config import LayerConfig, PeftType, check_bool, check_choice, check_names, check_pattern
+from ..checks import check_bool, check_choice, check_names, check_pattern
+from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import CheckpointError, TargetError
 from ..families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
@@ -212,7 +213,6 @@ class IA3Config(LayerConfig):
     """
 
     peft_type: ClassVar[str] = PeftType.IA3
-    not_yet: ClassVar[tuple[str, ...]] = ("exclude_modules",)
     also_called: ClassVar[dict[str, str]] = {"init_weights": "init_ia3_weights"}
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = IA3_TARGETS
 
@@ -220,7 +220,6 @@ class IA3Config(LayerConfig):
     init_ia3_weights: bool = True
     fan_in_fan_out: bool = False
     fused_qkv: str = "qkv"
-    exclude_modules: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

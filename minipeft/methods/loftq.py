@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import bases
-from ..config import check_int
+from ..checks import check_int
 from ..errors import ConfigError, ConfigTypeError, MinipeftWarning, TargetError, listed
 from ..quant import Quantized, QuantizedLinear, dequantize, quantize
 from ..quant.blocks import refuse_non_finite
@@ -46,7 +46,7 @@ class LoftQConfig:
     loftq_iter: int = 1
 
     def __post_init__(self) -> None:
-        check_int(self, "loftq_iter", low=1)  # type: ignore[arg-type]
+        check_int(self, "loftq_iter", low=1)
         bits = self.loftq_bits
         if not isinstance(bits, numbers.Integral) or int(bits) not in QUANT_TYPE:
             raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {bits!r}")
@@ -117,7 +117,7 @@ def start(method: Any, base: bases.Base, options: Any) -> None:
     """
     if base.packed and not base.fresh:
         return  # an adapter from a file, on the layer that LoftQ had made
-    if not base.mergeable:
+    if not isinstance(base, (bases.Linear, bases.Conv1D)):
         raise TargetError(
             f'init_lora_weights="loftq" quantizes the layer itself and needs its own W, but '
             f"{base.name or 'the layer'} is a {base.kind}; give the model before quantization"

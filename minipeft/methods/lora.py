@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import bases
-from ..config import LayerConfig, PeftType, check_bool, check_choice, check_int, check_number
+from ..checks import check_bool, check_choice, check_int, check_number
+from ..config import LayerConfig, PeftType
 from ..core import Method
-from ..errors import TargetError
 from ..families import ATTENTION
-from .loftq import LoftQConfig, check_loftq, start
+from . import patterns, replication
+from .loftq import LoftQConfig, check_loftq
 from .lora_bias import TrainedBias, only_biases
+from .lora_start import start_factors
 
 
 def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
@@ -41,6 +43,30 @@ def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
 def lora_parameters(in_features: int, out_features: int, r: int) -> int:
     """How many numbers A (r, in) and B (out, r) of one LoRA hold together (002:L105)."""
     return r * (in_features + out_features)
+
+
+class Dropout(nn.Module):
+    """Each entry is 0 with probability p, and the others are divided by 1 - p.
+
+    `nn.Dropout` draws 53 random bits for each entry on a CPU, which costs more than the LoRA. Here
+    four entries share one 64-bit integer, 16 bits each, so p is exact to 2⁻¹⁷.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x, any shape; in eval mode as it is."""
+        if not self.training or x.device.type != "cpu":
+            return F.dropout(x, self.p, self.training)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: x.numel()] >= round(self.p * 2**16) - 2**15
+        return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - self.p))
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"p={self.p:g}"
 
 
 class LoRALayer(Method["LoraConfig"]):
@@ -61,6 +87,8 @@ class LoRALayer(Method["LoraConfig"]):
         scaling: s.
     """
 
+    stands_beside = f"{Method.stands_beside}, embeddings and 1- or 2-dimensional convolutions"
+
     def __init__(
         self,
         in_features: int,
@@ -79,25 +107,13 @@ class LoRALayer(Method["LoraConfig"]):
         self.scaling = scaling(lora_alpha, rank, use_rslora)
         self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=dtype, device=device))
         self.lora_B = nn.Parameter(torch.empty(out_features, rank, dtype=dtype, device=device))
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
         self.trained_bias = None if bias is None else TrainedBias(bias, dtype=dtype)
         self.reset_parameters(init_lora_weights)
 
     def reset_parameters(self, init_lora_weights: bool | str = True) -> None:
-        """Start with ΔW = 0: A random, B zero.
-
-        True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
-        "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
-        ΔW ≠ 0; for tests only. "loftq" starts like True; `loftq.start` then sets both.
-        """
-        if init_lora_weights == "gaussian":
-            nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
-        else:
-            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-        if init_lora_weights is False:
-            nn.init.kaiming_uniform_(self.lora_B, a=math.sqrt(5))
-        else:
-            nn.init.zeros_(self.lora_B)
+        """Start with ΔW = 0: A random, B zero (`init_lora_weights`: see `start_factors`)."""
+        start_factors(self.lora_A, self.lora_B, init_lora_weights)
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
         """x (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
@@ -105,19 +121,20 @@ class LoRALayer(Method["LoraConfig"]):
         Half-precision inputs are multiplied in A's dtype and the sum is rounded once, to
         base_output's dtype.
         """
-        x = x.to(self.lora_A.dtype)
-        ax = F.linear(x, self.lora_A)  # (..., r)
-        bax = F.linear(ax * self.scaling, self.lora_B)  # (..., out)
-        return (base_output + bax).to(base_output.dtype)
+        ax = F.linear(x.to(self.lora_A.dtype), self.lora_A)  # (..., r)
+        y = base_output.to(ax.dtype)
+        # y + s · (A x) Bᵀ in one pass over (tokens, out)
+        h = torch.addmm(y.flatten(0, -2), ax.flatten(0, -2), self.lora_B.T, alpha=self.scaling)
+        return h.view(base_output.shape).to(base_output.dtype)
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The update with dropout on its input only."""
-        h: Tensor = self(self.dropout(x), y)
+        h = self.forward(self.dropout(x), y)
         return h if self.trained_bias is None else self.trained_bias.after(x, h)
 
     def delta_weight(self) -> Tensor:
         """ΔW = s · B A, shape (out, in)."""
-        return self.scaling * (self.lora_B @ self.lora_A)
+        return self.scaling * (self.lora_B.flatten(1) @ self.lora_A.flatten(1))
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W (out, in), b -> W + ΔW, b: one matrix that does what both do."""
@@ -126,37 +143,25 @@ class LoRALayer(Method["LoraConfig"]):
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
-        (r, n), out = self.lora_A.shape, self.lora_B.shape[0]
+        (r, n), out = self.lora_A.flatten(1).shape, self.lora_B.shape[0]
         return f"in_features={n}, out_features={out}, rank={r}, scaling={self.scaling:g}"
+
+    @classmethod
+    def view(cls, layer: nn.Module) -> bases.Base | None:
+        """A linear layer, an embedding or a convolution: whatever has one matrix W."""
+        return bases.shaped(layer)
+
+    @classmethod
+    def built_from(cls, base: bases.Base) -> dict[str, Any]:
+        """What the constructor takes before the rank, by name: here the widths."""
+        return {"in_features": base.in_features, "out_features": base.out_features}
 
     @classmethod
     def for_layer(cls, base: bases.Base, config: LoraConfig) -> Method[Any]:
         """A LoRA beside `base`, on its device, in at least float32."""
-        if not base.targeted:
-            return TrainedBias.for_layer(base, config)
-        if config.fan_in_fan_out and not isinstance(base, bases.Conv1D):
-            raise TargetError(
-                f"fan_in_fan_out=True says that weights are stored (in, out), but "
-                f"{base.kind} stores (out, in); leave fan_in_fan_out out, the layer's class decides"
-            )
-        options: dict[str, Any] = {
-            "dropout": config.lora_dropout,
-            "use_rslora": config.use_rslora,
-            "init_lora_weights": config.init_lora_weights,
-            "bias": None if config.bias == "none" else base.bias,
-            "dtype": base.adapter_dtype,
-            "device": base.device,
-        }
-        if config.use_dora:
-            from .dora import DoRALayer  # a LoRALayer, so its file comes after this one
+        from .lora_kinds import build  # LoRALayers all, so that file comes after this one
 
-            method: LoRALayer = DoRALayer(base, config.r, config.lora_alpha, **options)
-        else:
-            widths = base.in_features, base.out_features
-            method = cls(*widths, config.r, config.lora_alpha, **options)
-        if config.init_lora_weights == "loftq":
-            start(method, base, config.loftq_config)
-        return method
+        return build(base, config)
 
     def stand_on(self, layer: nn.Module) -> None:
         """Take `layer` for the frozen one when the adapter is attached (LoftQ's quantized W)."""
@@ -166,7 +171,8 @@ class LoRALayer(Method["LoraConfig"]):
     def count(cls, base: bases.Base, config: LoraConfig) -> int:
         """R · (in + out); out for DoRA's magnitudes, and out for the bias, where trained."""
         bias = 0 if config.bias == "none" or base.bias is None else base.bias.numel()
-        own = lora_parameters(base.in_features, base.out_features, config.r)
+        r, _ = patterns.strength(config, base.name)
+        own = lora_parameters(base.in_features, base.out_features, r)
         return bias + base.targeted * (own + config.use_dora * base.out_features)
 
     companions = staticmethod(only_biases)
@@ -182,19 +188,23 @@ class LoraConfig(LayerConfig):
         lora_dropout: dropout on the LoRA path's input, in [0, 1).
         use_rslora: scale by α/√r.
         use_dora: train the rows' lengths apart from their directions (see dora.py).
-        init_lora_weights: True, "gaussian", or False (see `LoRALayer.reset_parameters`), or
+        init_lora_weights: True, "gaussian", "orthogonal", or False (see `start_factors`), or
             "loftq": quantize the layers, and start at what that lost (see loftq.py).
         loftq_config: a `LoftQConfig`, or its options as a dict; only with "loftq".
         fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
         bias: the biases trained as well: "none", "all", or "lora_only" (see lora_bias.py).
+        rank_pattern, alpha_pattern: another r or α for some layers, by name; layers_to_transform,
+            layers_pattern: in which of the numbered layers (see patterns.py).
+        layer_replication: `[(0, 4), (2, 5)]` runs layers 0 1 2 3 2 3 4 (see replication.py).
+        trainable_token_indices, megatron_config, megatron_core: refused.
     """
 
     peft_type: ClassVar[str] = PeftType.LORA
-    not_yet: ClassVar[tuple[str, ...]] = (
-        "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
-        "exclude_modules", "layer_replication", "trainable_token_indices", "megatron_config",
-        "megatron_core",
-    )  # fmt: skip
+    not_yet: ClassVar[dict[str, str]] = {
+        "trainable_token_indices": "a LoRA on the embedding trains all tokens",
+        "megatron_config": "it needs Megatron's parallel layers",
+        "megatron_core": "it needs Megatron's parallel layers",
+    }
     also_called: ClassVar[dict[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = ATTENTION
 
@@ -205,14 +215,13 @@ class LoraConfig(LayerConfig):
     init_lora_weights: bool | str = True
     fan_in_fan_out: bool = False
     bias: str = "none"
-    layers_to_transform: Any = None
-    layers_pattern: Any = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
-    exclude_modules: Any = None
     loftq_config: LoftQConfig | dict[str, Any] | None = field(default_factory=dict)
     use_dora: bool = False
-    layer_replication: Any = None
+    layer_replication: list[list[int]] | None = None
     trainable_token_indices: Any = None
     megatron_config: Any = None
     megatron_core: str | None = "megatron.core"
@@ -224,6 +233,11 @@ class LoraConfig(LayerConfig):
         check_number(self, "lora_dropout", low=0, high=1)
         for name in ("use_rslora", "use_dora", "fan_in_fan_out"):
             check_bool(self, name)
-        check_choice(self, "init_lora_weights", (True, False, "gaussian", "loftq"))
+        check_choice(self, "init_lora_weights", (True, False, "gaussian", "orthogonal", "loftq"))
         self.loftq_config = check_loftq(self.init_lora_weights, self.loftq_config)
         check_choice(self, "bias", ("none", "all", "lora_only"))
+        patterns.check(self)
+        replication.check(self)
+
+    narrow = patterns.narrow
+    reshaped = replication.plan

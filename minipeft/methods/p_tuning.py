@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import PeftType, check_choice, check_int, check_number
+from ..checks import check_choice, check_int, check_number
+from ..config import PeftType
 from ..errors import MinipeftWarning
 from ..virtual import PromptConfig
 from .prompt_tuning import PromptTuning

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import PeftType, check_bool, check_choice, check_int
+from ..checks import check_bool, check_choice, check_int
+from ..config import PeftType
 from ..virtual import CachePrompt, P, PromptConfig
 
 

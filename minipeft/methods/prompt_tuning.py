@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import PeftType, check_choice, check_string, shown
+from ..checks import check_choice, check_string, shown
+from ..config import PeftType
 from ..errors import ConfigError, ConfigTypeError
 from ..inputs import Inputs, lengthen, lengthen_labels
 from ..virtual import EmbeddingPrompt, P, PromptConfig

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import shown
+from ..checks import shown
 from ..errors import ConfigError, ConfigTypeError
 from .codebook import bits_of, byte_table, levels
 

@@ -148,7 +148,7 @@ def with_bias(new: Any, bias: Tensor | None) -> nn.Module:
 def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -> nn.Module:
     """A plain layer with another W and b in a packed one's place, or a packed one of its kind.
 
-    The latter gets two attributes that `warn_of_rounding` reads: the length of what was rounded
+    The latter gets two attributes that `warn_of_packing` reads: the length of what was rounded
     away, and of the change from the old W.
     """
     if not requantize:
@@ -160,7 +160,7 @@ def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -
     return packed
 
 
-def warn_of_rounding(model: nn.Module) -> None:
+def warn_of_packing(model: nn.Module) -> None:
     """Say how much of a merged change was lost where layers were packed again."""
     merged: list[Any] = [m for m in model.modules() if vars(m).get("packed_layer")]
     layers = [m.base_layer for m in merged if "rounding" in vars(m.base_layer)]

@@ -1,0 +1,161 @@
+"""layer_replication: a deeper model out of the same weights, with a LoRA of its own in each copy.
+
+    layer_replication=[(0, 4), (2, 5)]   layers 0 1 2 3 and 2 3 4: seven out of five
+
+What is shared are the base weights, which cost their memory once; each copy has its own A and B,
+which cost theirs. (Lecture note: 000_456609471e9b7c6d.txt, lines 92-108, says both.) The attention
+of each copy has its own place in the cache. Merging is refused: two copies share the W into which
+each would put another ΔW.
+"""
+
+from __future__ import annotations
+
+import copy
+import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ..checks import shown
+from ..core import Slot
+from ..errors import ConfigError, ConfigTypeError, StateError, TargetError
+
+
+def order_of(ranges: list[list[int]]) -> list[int]:
+    """[(0, 4), (2, 5)] -> [0, 1, 2, 3, 2, 3, 4]."""
+    return [layer for start, end in ranges for layer in range(start, end)]
+
+
+def check(config: Any) -> None:
+    """Refuse a layer_replication that is no list of (start, end) with 0 ≤ start < end.
+
+    Raises:
+        ConfigTypeError, ConfigError: what is allowed.
+    """
+    given = config.layer_replication
+    if given is None:
+        return
+    say = "layer_replication must be a list of (start, end) pairs, such as [(0, 4), (2, 5)]"
+    if not isinstance(given, (list, tuple)) or not given:
+        raise ConfigTypeError(f"{say}, got {shown(given)}")
+    for pair in given:
+        two = isinstance(pair, (list, tuple)) and len(pair) == 2
+        if not two or not all(type(n) is int or isinstance(n, numbers.Integral) for n in pair):
+            raise ConfigTypeError(f"{say}, got {shown(pair)} in it")
+        if not 0 <= pair[0] < pair[1]:
+            raise ConfigError(f"{say} with 0 <= start < end, got {pair!r}")
+    config.layer_replication = [[int(start), int(end)] for start, end in given]
+
+
+class Replication:
+    """A model's list of layers, and the longer one that takes its place.
+
+    Args:
+        model: the model; it is not changed until `apply`.
+        ranges: (start, end) pairs.
+
+    Raises:
+        TargetError: the model has no such list, or the ranges pass its end.
+    """
+
+    def __init__(self, model: nn.Module, ranges: list[list[int]]):
+        self.ranges, order = ranges, order_of(ranges)
+        self.parent, self.name, old = find_layers(model)
+        if max(order) >= len(old):
+            raise TargetError(
+                f"layer_replication={ranges!r} asks for layer {max(order)}, and "
+                f"{type(model).__name__} has the layers 0 … {len(old) - 1}"
+            )
+        shared = {id(t): t for t in [*old.parameters(), *old.buffers()]}
+        old_config: Any = model.config
+        new_config = copy.deepcopy(old_config)  # other models may use the old one
+        new_config.num_hidden_layers = len(order)
+        kinds = getattr(old_config, "layer_types", None)
+        if kinds is not None:
+            new_config.layer_types = [kinds[n] for n in order]
+        memo: dict[int, Any] = {**shared, id(old_config): new_config}
+        new: Any = nn.ModuleList(copy.deepcopy(old[n], dict(memo)) for n in order)
+        new.training = old.training
+        new.replicated = self  # found by `plan`, for a further adapter
+        for place, layer in enumerate(new):
+            inside: list[Any] = [m for m in layer.modules() if hasattr(m, "layer_idx")]
+            for module in inside:
+                module.layer_idx = place  # the attention's place in the cache
+        holders = [m for m in model.modules() if getattr(m, "config", None) is old_config]
+        holders = [m for m in holders if not any(m is inner for inner in old.modules())]
+        self.layers, self.configs, self.holders = (old, new), (old_config, new_config), holders
+
+    def _put(self, which: int) -> None:
+        setattr(self.parent, self.name, self.layers[which])
+        for module in self.holders:
+            module.config = self.configs[which]
+
+    def apply(self) -> None:
+        """Put the longer list into the model."""
+        self._put(1)
+
+    def undo(self) -> None:
+        """Put the model's own list back."""
+        self._put(0)
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """The model with the longer list, inside a `with`."""
+        self.apply()
+        try:
+            yield
+        finally:
+            self.undo()
+
+
+def find_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+    """Where the list of the model's layers stands: its parent, its name there, and the list.
+
+    Raises:
+        TargetError: there is none, or more than one.
+    """
+    config = getattr(model, "config", None)
+    count = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    depth = min((path.count(".") for path, _ in lists), default=0)
+    outer = [(path, module) for path, module in lists if path.count(".") == depth]
+    if len(outer) != 1 or getattr(config, "is_encoder_decoder", False):
+        what = "no list of layers" if not outer else "more than one list of layers"
+        raise TargetError(
+            f"layer_replication needs a model with one stack of layers, as config.num_hidden_layers"
+            f" counts them; {type(model).__name__} has {what}"
+        )
+    path, found = outer[0]
+    parent, _, name = path.rpartition(".")
+    return model.get_submodule(parent), name, found
+
+
+def plan(config: Any, model: nn.Module) -> Replication | None:
+    """What `LoraConfig.layer_replication` makes of the model, which must have no adapters yet.
+
+    Raises:
+        StateError: it has, beside other layers. TargetError: see `Replication`.
+    """
+    there: Any = next((m.replicated for m in model.modules() if hasattr(m, "replicated")), None)
+    given = config.layer_replication
+    if given is None and there is None:
+        return None
+    if there is not None and given == there.ranges:
+        return None
+    if there is not None:
+        raise StateError(
+            f"this model's layers were replicated for its first adapter; give further ones the "
+            f"same layer_replication={there.ranges!r}, got {given!r}"
+        )
+    if any(isinstance(module, Slot) for module in model.modules()):
+        raise StateError(
+            f"layer_replication={given!r} makes the model another one, and it has adapters "
+            f"already; make this one its first"
+        )
+    return Replication(model, given)
