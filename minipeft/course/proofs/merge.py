@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,24 @@ def small() -> Any:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=40, n_positions=16)
+        sizes: dict[str, Any] = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 16}
+        config = GPT2Config(**sizes, vocab_size=40, bos_token_id=0, eos_token_id=0)
         return GPT2LMHeadModel(config).eval()
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keeps transformers from drawing progress bars for two kilobytes."""
+    from transformers.utils import logging
+
+    quiet: Any = logging
+    bars = quiet.is_progress_bar_enabled()
+    quiet.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            quiet.enable_progress_bar()
 
 
 def adapted(base: nn.Module | None = None, **options: Any) -> Any:
@@ -135,20 +153,12 @@ def no_copy() -> str:
 def plain() -> str:
     """Saved and loaded by transformers alone."""
     from transformers import GPT2LMHeadModel
-    from transformers.utils import logging
 
     model = adapted()
     beside = logits(model)
-    quiet: Any = logging
-    bars = quiet.is_progress_bar_enabled()
-    quiet.disable_progress_bar()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            model.merge_and_unload().save_pretrained(folder)
-            again = GPT2LMHeadModel.from_pretrained(folder)
-    finally:
-        if bars:
-            quiet.enable_progress_bar()
+    with no_bars(), tempfile.TemporaryDirectory() as folder:
+        model.merge_and_unload().save_pretrained(folder)
+        again = GPT2LMHeadModel.from_pretrained(folder)
     gap = float((logits(again) - beside).abs().max())
     hold(gap < 1e-4, f"the logits differ by {gap}")
     return f"{type(again).__name__}.from_pretrained, the logits within {gap:.0e}"
@@ -217,7 +227,7 @@ def any_module() -> str:
 def lora_model() -> str:
     """What each one's save_pretrained writes."""
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with no_bars(), tempfile.TemporaryDirectory() as folder:
         config = LoraConfig(r=4)
         LoraModel(small(), config, "default").save_pretrained(f"{folder}/lora")
         model = get_peft_model(small(), config)
@@ -226,7 +236,8 @@ def lora_model() -> str:
             (file,) = Path(folder, name).glob("*.safetensors")
             with safe_open(file, "pt") as tensors:
                 found[name] = len(list(tensors.keys()))
-    hold(isinstance(model.base_model, LoraModel) or True, "")
+    held = type(model.base_model)
+    hold(issubclass(LoraModel, held) and isinstance(model.base_model, nn.Module), f"{held}")
     hold(found["lora"] > found["peft"] == 4, f"{found}")
     return f"LoraModel writes {found['lora']} tensors, PeftModel the adapter's {found['peft']}"
 
