@@ -60,9 +60,6 @@ def _same(name: str, got: Any, order: list[str]) -> None:
     wanted = VALUES[name]
     known = [(wanted.flatten(), f"tensor {name!r} is flat; its shape is {tuple(wanted.shape)}")]
     if isinstance(got, Tensor) and got.shape == wanted.shape and not torch.equal(got, wanted):
-        flat = torch.cat([VALUES[n].flatten() for n in sorted(VALUES)])
-        at = sum(VALUES[n].numel() for n in sorted(VALUES) if n < name)
-        in_header_order = flat[at : at + wanted.numel()].view(wanted.shape)
         data = torch.cat([VALUES[n].flatten() for n in order])
         at = sum(VALUES[n].numel() for n in sorted(VALUES) if n < name)
         if torch.equal(got, data[at : at + wanted.numel()].view(wanted.shape)):
@@ -70,7 +67,6 @@ def _same(name: str, got: Any, order: list[str]) -> None:
                 f"tensor {name!r} holds another one's numbers: the data lie as `data_offsets` "
                 "says, which need not be the header's order"
             )
-        del in_header_order
         raise Wrong(
             f"tensor {name!r} is {got.flatten().tolist()}, not {wanted.flatten().tolist()}: "
             "data_offsets count from the end of the header, byte 8 + H of the file"
@@ -79,17 +75,16 @@ def _same(name: str, got: Any, order: list[str]) -> None:
 
 
 def predict_bytes(answer: Any) -> str:
-    """32 layers, two matrices, r = 8, 2 bytes."""
-    numbers = 32 * 2 * 8 * (4096 + 4096)
+    """80 layers, r = 8, 8192 to 8192 and 8192 to 1024, 2 bytes."""
+    numbers = 80 * 8 * (8192 + 8192 + 8192 + 1024)
     known = [
-        (4.0 * numbers, "4 bytes each is float32; the file holds bfloat16"),
+        (4.0 * numbers, "twice too large: the file holds bfloat16, 2 bytes each, and r is 8"),
         (float(numbers), "that is how many numbers there are; each takes 2 bytes"),
-        (4.0 * numbers * 2, "that is q, k, v and o in float32; here q and v in bfloat16"),
-        (float(numbers) / 2, "half a byte each? bfloat16 has 2 bytes"),
-        (32 * 2 * 8 * 4096 * 2.0, "that is A only, or B only; a LoRA has both"),
-        (32 * 8 * 8192 * 2.0, "that is one matrix in each layer; q and v are two"),
-        (2 * 8 * 8192 * 2.0, "that is one layer; there are 32"),
-        (32 * 2 * 16 * 8192 * 2.0, "that is r = 16; here r = 8"),
+        (80 * 2 * 8 * 16384 * 2.0, "v_proj has 1,024 outputs, not 8,192"),
+        (80 * 8 * 16384 * 2.0, "that is q_proj only, or A only; both matrices have A and B"),
+        (80 * 8 * 9216 * 2.0, "that is v_proj only, or B only; both matrices have A and B"),
+        (8 * 25600 * 2.0, "that is one layer; there are 80"),
+        (80 * 25600 * 2.0, "the rank is missing: A has 8 rows, B has 8 columns"),
     ]
     expect_number(answer, 2 * numbers, "the size", known)
-    return "32 · 2 · 8 · 8,192 · 2 bytes"
+    return "80 · 8 · 25,600 · 2 bytes"

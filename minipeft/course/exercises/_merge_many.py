@@ -16,9 +16,14 @@ from ..expect import Wrong, describe, expect, expect_close
 A1, B1 = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[3.0], [1.0]])
 A2 = torch.tensor([[0.0, 1.0, 1.0], [2.0, 0.0, 1.0]])
 B2 = torch.tensor([[1.0, 0.0], [4.0, 5.0]])
-PARTS = [(A1, B1, 2.0), (A2, B2, -1.0)]
 # 2 · (3, 6, 0; 1, 2, 0) - (0, 1, 1; 10, 4, 9)
 SUM = torch.tensor([[6.0, 11.0, -1.0], [-8.0, 0.0, -9.0]])
+
+
+def parts(*which: int) -> list[tuple[Tensor, Tensor, float]]:
+    """The adapters of these numbers, in fresh memory: an answer may write into what it gets."""
+    both = [(A1, B1, 2.0), (A2, B2, -1.0)]
+    return [(both[i][0].clone(), both[i][1].clone(), both[i][2]) for i in which or (0, 1)]
 
 
 def _pair(got: Any, shapes: tuple[tuple[int, int], tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -37,10 +42,11 @@ def _pair(got: Any, shapes: tuple[tuple[int, int], tuple[int, int]]) -> tuple[Te
 
 def cat(answer: Any) -> str:
     """Two adapters of different ranks by hand, one alone, three."""
-    kept = [t.clone() for a, b, _ in PARTS for t in (a, b)]
-    a, b = _pair(answer(PARTS), ((3, 3), (2, 3)))
-    given = [t for x, y, _ in PARTS for t in (x, y)]
-    expect(all(map(torch.equal, kept, given)), "the adapters' own factors were changed in place")
+    given = parts()
+    a, b = _pair(answer(given), ((3, 3), (2, 3)))
+    now = [t for x, y, _ in given for t in (x, y)]
+    same = all(map(torch.equal, now, (A1, B1, A2, B2)))
+    expect(same, "the adapters' own factors were changed in place")
     plain, squared = B1 @ A1 + B2 @ A2, 4 * B1 @ A1 + B2 @ A2
     known = [
         (plain, "the weights are missing: that is the sum with wᵢsᵢ = 1"),
@@ -50,9 +56,9 @@ def cat(answer: Any) -> str:
         (2 * B1 @ A1 - B1 @ A1, "the second adapter's factors are the first's"),
     ]
     expect_close(b @ a, SUM, "B A", known)
-    a, b = _pair(answer([(A2, B2, 0.5)]), ((2, 3), (2, 2)))
+    a, b = _pair(answer([(A2.clone(), B2.clone(), 0.5)]), ((2, 3), (2, 2)))
     expect_close(b @ a, 0.5 * B2 @ A2, "B A of one adapter alone")
-    three = [*PARTS, (A1, B1, -2.0)]
+    three = [*parts(), (A1.clone(), B1.clone(), -2.0)]
     a, b = _pair(answer(three), ((4, 3), (2, 4)))
     expect_close(b @ a, -B2 @ A2, "B A of three, two of which cancel,")
     return "two ranks and a negative weight by hand, one adapter, three of which two cancel"
@@ -61,32 +67,32 @@ def cat(answer: Any) -> str:
 def svd(answer: Any) -> str:
     """Eckart and Young: what is left is the tail of the singular values."""
     g = torch.Generator().manual_seed(3)
-    parts = [
+    two = [
         (torch.randn(4, 10, generator=g), torch.randn(12, 4, generator=g), w) for w in (0.7, -1.5)
     ]
-    total = sum((w * b @ a for a, b, w in parts), torch.zeros(12, 10))
+    total = sum((w * b @ a for a, b, w in two), torch.zeros(12, 10))
     sigma = torch.linalg.svdvals(total)
     for rank in (3, 1):
-        a, b = _pair(answer(parts, rank), ((rank, 10), (12, rank)))
+        a, b = _pair(answer(two, rank), ((rank, 10), (12, rank)))
         best = float(sigma[rank:].square().sum().sqrt())
         left = float((total - b @ a).norm())
         if left > 1.001 * best:
-            _name_svd(a, b, parts, total, rank)
+            _name_svd(a, b, two, total, rank)
             raise Wrong(
                 f"with rank {rank}, ‖sum - B A‖ is {left:.4f}; the nearest leaves {best:.4f}"
             )
-    a, b = _pair(answer(parts, 8), ((8, 10), (12, 8)))
+    a, b = _pair(answer(two, 8), ((8, 10), (12, 8)))
     expect_close(b @ a, total, "with rank 8, all there is, B A", rtol=1e-3, atol=1e-4)
-    low = answer(PARTS[:1], 3)
+    low = answer(parts(0), 3)
     a, b = _pair(low, ((3, 3), (2, 3)))
     expect_close(b @ a, 2 * B1 @ A1, "the sum of rank 1 in rank 3, B A", rtol=1e-3, atol=1e-4)
     return "the error of Eckart and Young at two ranks, the whole sum, a sum of lower rank"
 
 
-def _name_svd(a: Tensor, b: Tensor, parts: Any, total: Tensor, rank: int) -> None:
+def _name_svd(a: Tensor, b: Tensor, two: Any, total: Tensor, rank: int) -> None:
     """Raises Wrong if the factors are those of a known mistake."""
     u, s, vt = torch.linalg.svd(total, full_matrices=False)
-    unweighted = sum((y @ x for x, y, _ in parts), torch.zeros_like(total))
+    unweighted = sum((y @ x for x, y, _ in two), torch.zeros_like(total))
     uw, sw, vw = torch.linalg.svd(unweighted, full_matrices=False)
     k = slice(None, rank)
     last = slice(len(s) - rank, None)
@@ -101,7 +107,7 @@ def _name_svd(a: Tensor, b: Tensor, parts: Any, total: Tensor, rank: int) -> Non
     product = b @ a
     for value, message in known:
         expect(not torch.allclose(product, value, rtol=1e-3, atol=1e-4), message)
-    own, other = weighted_cut(parts, rank)
+    own, other = weighted_cut(two, rank)
     expect(
         not torch.allclose(product, other @ own, rtol=1e-3, atol=1e-4),
         "those are the first rows of A and columns of B as they come: the first adapter's, and "
@@ -109,10 +115,10 @@ def _name_svd(a: Tensor, b: Tensor, parts: Any, total: Tensor, rank: int) -> Non
     )
 
 
-def weighted_cut(parts: Any, rank: int) -> tuple[Tensor, Tensor]:
+def weighted_cut(two: Any, rank: int) -> tuple[Tensor, Tensor]:
     """The first rows and columns of the concatenated factors."""
-    a = torch.cat([w * x for x, _, w in parts])
-    return a[:rank], torch.cat([y for _, y, _ in parts], dim=1)[:, :rank]
+    a = torch.cat([w * x for x, _, w in two])
+    return a[:rank], torch.cat([y for _, y, _ in two], dim=1)[:, :rank]
 
 
 class _Double(nn.Module):
@@ -189,19 +195,21 @@ JOBS = {"exact": ("apart", 8), "small": ("apart", 4), "alike": ("alike", 8)}
 BEST = {"exact": ("cat", 8), "small": ("svd", 4), "alike": ("svd", 4)}
 
 
-def made(parts: Any, kind: str, rank: int) -> Tensor:
+def made(two: Any, kind: str, rank: int) -> Tensor:
     """ΔW of a choice."""
     if kind == "svd":
-        a, b = weighted.svd(parts, rank)
+        a, b = weighted.svd(two, rank)
     else:
-        a, b = weighted.cat(parts) if kind == "cat" else weighted.linear(parts)
+        a, b = weighted.cat(two) if kind == "cat" else weighted.linear(two)
     return b @ a
 
 
 def choose(answer: Any) -> str:
     """Each choice measured on the data of the exercise."""
     if not isinstance(answer, dict):
-        raise Wrong(f"give a dictionary with the keys exact, small and alike, not {describe(answer)}")
+        raise Wrong(
+            f"give a dictionary with the keys exact, small and alike, not {describe(answer)}"
+        )
     expect(set(answer) == set(JOBS), f"the keys are exact, small and alike, not {sorted(answer)}")
     pair = run_cell(find("merge.choose").solution.partition("# For each")[0])["pair"]
     for job, (data, most) in JOBS.items():
@@ -214,13 +222,18 @@ def choose(answer: Any) -> str:
         expect(whole and 0 < rank <= most, f"{job}: the rank is 1 to {most}, not {rank!r}")
         fixed = {"cat": 8, "linear": 4}.get(kind, rank)
         expect(rank == fixed, f"{job}: {kind} of these two has rank {fixed}, not {rank}")
-        parts = pair(data)
-        total = made(parts, "cat", 8)
+        two = pair(data)
+        total = made(two, "cat", 8)
         off, best = (
-            float((made(parts, *c) - total).norm() / total.norm()) for c in ((kind, rank), BEST[job])
+            float((made(two, *c) - total).norm() / total.norm()) for c in ((kind, rank), BEST[job])
         )
-        better = f"{BEST[job][0]} of rank {BEST[job][1]} {best:.3f}" if best > 1e-4 else "0 can be had"
-        expect(off < best + 1e-4, f"{job}: {kind} of rank {rank} leaves an error of {off:.3f}; {better}")
+        better = (
+            f"{BEST[job][0]} of rank {BEST[job][1]} {best:.3f}" if best > 1e-4 else "0 can be had"
+        )
+        expect(
+            off < best + 1e-4,
+            f"{job}: {kind} of rank {rank} leaves an error of {off:.3f}; {better}",
+        )
         expect(
             rank <= BEST[job][1],
             f"{job}: rank {rank} stores twice what is needed: the sum has rank {BEST[job][1]}",

@@ -145,8 +145,8 @@ Run the frozen layer `self.base_layer` with the adapters that act here:
         hints=(
             "Which names are left of `self.active` once the merged ones are taken away? And when "
             "`enabled` is False?",
-            "x -> before, each in turn -> frozen layer -> y -> after, each in turn, with the x that "
-            "the frozen layer got.",
+            "x -> before, each in turn -> frozen layer -> y -> after, each in turn, with the x "
+            "that the frozen layer got.",
             "`live = [self.adapters[n] for n in self.active if n not in self.merged]` (none if not "
             "enabled); a loop over `before`, `y = self.base_layer(x, ...)`, a loop over `after`.",
         ),
@@ -163,7 +163,7 @@ and rounds the sum once, to W's dtype. Return the share of ΔW that is lost,
 they are.
 """,
         hints=(
-            "What would the sum be without rounding, and in which dtype can you see the difference?",
+            "What would the sum be without rounding? In which dtype can you see the difference?",
             "merged = fl(W + ΔW); lost = ‖merged - (W + ΔW)‖ / ‖ΔW‖, all of it in float32 but fl.",
             "`merged = (weight.float() + delta).to(weight.dtype)`, then "
             "`(merged.float() - ... - ...).norm() / delta.norm()`.",
@@ -186,7 +186,8 @@ which is no tensor. Return `{name: tensor}`, float32, in their shapes.
         hints=(
             "How many bytes stand before the first number?",
             "Tensor: bytes 8 + H + begin to 8 + H + end; as float32; in its shape.",
-            '`(length,) = struct.unpack("<Q", raw[:8])`, `header = json.loads(raw[8 : 8 + length])`, '
+            '`(length,) = struct.unpack("<Q", raw[:8])`, '
+            "`header = json.loads(raw[8 : 8 + length])`, "
             "and `torch.frombuffer(bytearray(...), dtype=torch.float32).view(...)`.",
         ),
         check=files.read,
@@ -199,18 +200,18 @@ which is no tensor. Return `{name: tensor}`, float32, in their shapes.
         lesson=LESSON,
         title="Predict a file's size",
         task="""\
-Llama-2-7B has 32 layers; in each, `q_proj` and `v_proj` map 4096 to 4096. A LoRA of r = 8 on these
-two was trained in float32, and is saved in bfloat16. How many bytes do its numbers take in the
-file (the header left out)?
+Llama-2-70B has 80 layers; in each, `q_proj` maps 8192 to 8192, and `v_proj` 8192 to 1024 (its
+eight heads of values are shared). A LoRA of r = 8 on these two was trained in float32, and is
+saved in bfloat16. How many bytes do its numbers take in the file (the header left out)?
 """,
         hints=(
             "How many numbers are there, and how many bytes has each in the file?",
-            "layers · matrices · r · (in + out) numbers, 2 bytes each.",
-            "`answer = 32 * 2 * 8 * (4096 + 4096) * ...`",
+            "layers · r · Σ (in + out) numbers, over the two matrices, 2 bytes each.",
+            "`answer = 80 * 8 * (8192 + 8192 + 8192 + ...) * ...`",
         ),
         check=files.predict_bytes,
         starter="answer = None  # YOUR TURN: a number, or an expression",
-        solution="answer = 32 * 2 * 8 * (4096 + 4096) * 2",
+        solution="answer = 80 * 8 * (8192 + 8192 + 8192 + 1024) * 2",
         answer="answer",
     ),
     Exercise(
@@ -270,8 +271,8 @@ of the layer's input and output after it. Change neither `x` nor the layer's out
             "Which rows may an adapter see, and how do its rows get back into their places?",
             "rows -> x[rows] -> before -> back into a copy of x; y = layer(x); then "
             "y[rows] <- after(x[rows], y[rows]).",
-            "`x = x.index_copy(0, rows, method.before(x[rows]))` for each; `y = layer(x, ...)`; the "
-            "same with `after`. `index_copy` without underscore gives a new tensor.",
+            "`x = x.index_copy(0, rows, method.before(x[rows]))` for each; `y = layer(x, ...)`; "
+            "the same with `after`. `index_copy` without underscore gives a new tensor.",
         ),
         check=many.rows,
     ),
