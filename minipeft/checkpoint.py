@@ -38,6 +38,7 @@ from .methods import loftq
 from .plans import Plan, plan
 from .refuse import slots
 from .state import (
+    PREFIX,
     PROMPT,
     fill,
     get_peft_model_state_dict,
@@ -47,10 +48,12 @@ from .state import (
     refuse_misfit,
     tensors_of,
 )
+from .targets import named_layers, original
 from .virtual import PromptMethod
 
 # In the weights file's header: what LoftQ's quantized weights were.
 LOFTQ = "loftq_base"
+FROZEN = ".base_layer.weight"
 
 # --- saving --------------------------------------------------------------------------------------
 
@@ -81,8 +84,7 @@ def save(
 
     Args:
         model: the base model with the adapter in it.
-        config: the adapter's config.
-        name: the adapter's name.
+        config, name: the adapter's.
         folder: where to; made if it is not there.
         save_encoder: write the network that computes the virtual tokens as well.
 
@@ -105,7 +107,8 @@ def save(
     if values.get("init_lora_weights") == "loftq":
         mine_at = {path: s.adapters[name] for path, s in slots(model) if name in s.adapters}
         header[LOFTQ] = loftq.fingerprint(model, mine_at)
-    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    # Options by name; inside one the order stays: of two patterns the first decides.
+    text = json.dumps(dict(sorted(values.items())), indent=2) + "\n"
     encoder = find_encoder(model, name) if save_encoder else None
     place.mkdir(parents=True, exist_ok=True)
     (place / ENCODER).unlink(missing_ok=True)  # an older one would not belong to the new tokens
@@ -149,6 +152,8 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
         with safe_open(weights, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             config = with_header(config, file.metadata() or {}, weights)
+            refuse_other_frozen(model, file, [k for k in shapes if k.endswith(FROZEN)], weights)
+            shapes = {key: shape for key, shape in shapes.items() if not key.endswith(FROZEN)}
             planned = fit(model, config, name, shapes, folder)
             known = (file.metadata() or {}).get(LOFTQ)
             loftq.warn_of_other_base(model, planned.methods, known, folder)
@@ -174,6 +179,23 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
             f"{weights} is damaged or cut off ({error}); save or download the adapter again"
         ) from error
     return planned
+
+
+def refuse_other_frozen(model: nn.Module, file: Any, keys: list[str], weights: Path) -> None:
+    """Refuse frozen weights in the file that are not this model's own.
+
+    peft writes an adapted embedding's weight beside the adapter, whether it was changed or not.
+    """
+    layers = dict(named_layers(model))
+    for key in keys:
+        path = key.removeprefix(PREFIX).removesuffix(FROZEN)
+        own = getattr(original(layers[path]), "weight", None) if path in layers else None
+        given = file.get_tensor(key)
+        if own is None or own.shape != given.shape or not (own.is_meta or own.equal(given.to(own))):
+            raise CheckpointError(
+                f"{weights} brings a frozen weight of its own for {path!r}, other than this "
+                f"model's; load the base model that the adapter was made for"
+            )
 
 
 def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:

@@ -96,11 +96,12 @@ def find_targets(
         out = [name for name in layers if matches(config.exclude_modules, name)]
         refuse_unmatched(config.exclude_modules, list(layers), out, every, "exclude_modules")
         hits = [name for name in hits if name not in out]
-    hits = config.narrow(hits, every)
+    hits = config.narrow(hits, every) if hits else hits
     if not hits:
+        minus = f" without exclude_modules={config.exclude_modules!r}"
         raise TargetError(
-            f"target_modules={target!r} leaves no layer to adapt in {type(model).__name__}; "
-            f"its linear layers: {linear_names(model)}"
+            f"target_modules={target!r}{minus * (config.exclude_modules is not None)} leaves no "
+            f"layer to adapt in {type(model).__name__}; its linear layers: {linear_names(model)}"
         )
     found: dict[str, bases.Base] = {}
     for name in hits:

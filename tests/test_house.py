@@ -20,10 +20,10 @@ HOUSE = Path(minipeft.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up: a room uses those before it only. "minipeft" is the door, __init__.py.
 ORDER = [
-    "errors", "config", "quant", "families", "bases", "merging", "core", "saved", "inputs",
-    "virtual", "targets", "prompts", "methods", "refuse", "kbit", "tuner", "files", "state",
-    "checkpoint", "model", "counting", "assets", "zoo", "tasks", "training", "minipeft", "demo",
-    "course", "cli",
+    "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
+    "inputs", "virtual", "targets", "prompts", "methods", "refuse", "kbit", "plans", "tuner",
+    "files", "state", "checkpoint", "several", "model", "counting", "assets", "zoo", "tasks",
+    "training", "minipeft", "demo", "course", "cli",
 ]  # fmt: skip
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in ("course", "cli.py", "assets")]
 HEAVY = ["transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft"]
@@ -109,9 +109,10 @@ def test_no_file_is_longer_than_250_lines():
 
 
 # A reader of one method needs its file and the house; these are the other methods, quantization,
-# tables of names and the course.
+# tables of names, what is refused, many adapters at once, and the course.
 BESIDE = (
     "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
+    "checks.py", "refuse.py", "rows.py", "several.py",
 )  # fmt: skip
 
 

@@ -61,10 +61,12 @@ def narrow(config: Any, hits: list[str], every: bool) -> list[str]:
         numbered = {name: layer_number(name, patterns) for name in hits if name not in spelt}
         there = sorted({n for n in numbered.values() if n is not None})
         if (lost := [n for n in wanted if n not in there]) and every:
-            what = f" in {listed(patterns)}" if patterns else ""
+            where = f" with layers_pattern={config.layers_pattern!r}" if patterns else ""
+            lists = dict.fromkeys(f[1] for n in hits for f in re.finditer(r"([^.]+)\.\d+\.", n))
             raise TargetError(
-                f"layers_to_transform={config.layers_to_transform!r}: no targeted layer stands "
-                f"under {listed(map(str, lost))}{what}; there are {listed(map(str, there), 40)}"
+                f"layers_to_transform={config.layers_to_transform!r}{where}: no targeted layer has "
+                f"the number {', '.join(map(str, lost))}; there are "
+                f"{', '.join(map(str, there)) or 'none'} (the numbered lists: {listed(lists)})"
             )
         hits = [name for name in hits if name in spelt or numbered[name] in wanted]
     for option in ("rank_pattern", "alpha_pattern") if every else ():
