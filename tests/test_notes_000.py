@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from conftest import output, tiny
 from notes_stand_ins import Open, no_python, size
 from notes_stand_ins import fixture_library as fixture_library
@@ -143,18 +144,17 @@ WORKS: dict[str, Any] = {
     "r": 4, "target_modules": ["q_proj"], "lora_alpha": 16, "lora_dropout": 0.1,
     "fan_in_fan_out": True, "use_rslora": True, "modules_to_save": ["norm"],
     "init_lora_weights": "gaussian", "bias": "lora_only", "use_dora": True,
+    "layers_to_transform": [0], "layers_pattern": "layers", "rank_pattern": {"q_proj": 4},
+    "alpha_pattern": {"q_proj": 4}, "layer_replication": [[0, 4], [2, 5]],
 }  # fmt: skip
-NOT_YET: dict[str, Any] = {
-    "layers_to_transform": [0], "layers_pattern": "layers",
-    "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 4}, "megatron_config": {"x": 1},
-    "megatron_core": "core", "layer_replication": [[0, 4], [2, 5]],
-}  # fmt: skip
+REFUSED: dict[str, Any] = {"megatron_config": {"x": 1}, "megatron_core": "core"}
 
 
 def test_000_L140_every_option_works_or_is_refused(peft: Any):
     for name, value in WORKS.items():
-        assert getattr(minipeft.LoraConfig(**{name: value}), name) == value
-    for name, value in NOT_YET.items():
+        beside = {"layers_to_transform": 0} if name == "layers_pattern" else {}
+        assert getattr(minipeft.LoraConfig(**{name: value, **beside}), name) == value
+    for name, value in REFUSED.items():
         with pytest.raises(ConfigError, match=f"{name}=.* is not available in this version"):
             minipeft.LoraConfig(**{name: value})
     for bits in (2, 4, 8):  # works with init_lora_weights="loftq" only, which peft lets pass
@@ -163,8 +163,8 @@ def test_000_L140_every_option_works_or_is_refused(peft: Any):
         with pytest.raises(ConfigError, match=r"loftq_config=.* does nothing with init_lora_we"):
             minipeft.LoraConfig(loftq_config=pair["loftq_config"])
     options = inspect.signature(peft.LoraConfig).parameters
-    assert {*WORKS, *NOT_YET, "loftq_config"} <= {*options}
-    assert len(WORKS) + len(NOT_YET) + 1 == 18  # those that the note lists
+    assert {*WORKS, *REFUSED, "loftq_config"} <= {*options}
+    assert len(WORKS) + len(REFUSED) + 1 == 18  # those that the note lists
 
 
 def test_000_L82_dora(notebook: Open, library: str):
@@ -198,9 +198,29 @@ def test_000_L41_loftq_starts_nearer_than_quantization_alone(notebook: Open):
     assert near < 0.8 * (output(quantized, "llama") - plain).norm()
 
 
-def test_000_L100_comes_later(notebook: Open):
-    with pytest.raises(ConfigError, match="is not available in this version of minipeft"):
-        notebook(LoraConfig=minipeft.LoraConfig).run(BLOCKS["L100"], (", ...", ""))
+def test_000_L100_seven_layers_out_of_five(notebook: Open, library: str):
+    module = __import__(library)
+    edit = (", ...", ", r=4, target_modules=['q_proj']")
+    config = notebook(library, LoraConfig=module.LoraConfig).run(BLOCKS["L100"], edit)["config"]
+    five = transformers.LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=5, num_attention_heads=4,
+        vocab_size=40,
+    )  # fmt: skip
+    base = transformers.LlamaForCausalLM(five)
+    own, inside = sum(p.numel() for p in base.parameters()), list(base.model.layers)
+    model = module.get_peft_model(base, config)
+    trained, everything = model.get_nb_trainable_parameters()
+    assert trained == 7 * 4 * (16 + 16)  # a LoRA for each copy
+    assert everything == own + trained  # and no copy of the weights
+    of = [layer.self_attn.q_proj.base_layer.weight for layer in base.model.layers]
+    old = [layer.self_attn.q_proj for layer in inside]
+    assert [next(i for i, q in enumerate(old) if near(q) is w) for w in of] == [0, 1, 2, 3, 2, 3, 4]
+
+
+def near(layer: Any) -> torch.Tensor:
+    """A layer's weight, whether it was wrapped or not."""
+    weight: torch.Tensor = getattr(layer, "base_layer", layer).weight
+    return weight
 
 
 def test_000_L173_a_lora_model_alone(notebook: Open, library: str):

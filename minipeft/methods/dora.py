@@ -28,7 +28,7 @@ from .lora_kinds import LoRAConv, LoRAEmbedding
 
 
 class DoRALayer(LoRALayer):
-    """h = f ⊙ (base_output + s · B A x) + (1 - f) ⊙ b with f = m / ‖V‖.
+    """h = (m / ‖V‖) ⊙ (base_output - b + s · B A x) + b.
 
     Args:
         layer: the frozen layer, whose W is read again in every forward pass; or its `Base`.
@@ -93,19 +93,20 @@ class DoRALayer(LoRALayer):
         return lengths
 
     def factor(self) -> Tensor:
-        """f = m / ‖V‖, (out,). A row of zeros has m = 0, and stays 0."""
+        """m / ‖V‖, (out,). A row of zeros has m = 0, and stays 0: so does its m."""
         lengths = self.row_lengths()
-        least = torch.finfo(lengths.dtype).tiny
-        return self.lora_magnitude_vector.flatten() / lengths.clamp(min=least)
+        inverse = lengths.reciprocal().masked_fill(lengths == 0, 0)
+        return self.lora_magnitude_vector.flatten() * inverse
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
         """x (..., in), base_output (..., out) -> h (..., out), in base_output's dtype."""
-        f, bias = self.factor(), self.base.bias
-        vx = super().forward(x, base_output.to(f.dtype))  # V x + b
-        h = along(self.base.axis, f, vx) * vx
-        if bias is not None:
-            h = h + along(self.base.axis, (1 - f) * bias, vx)
-        return h.to(base_output.dtype)
+        factor, axis = self.factor(), self.base.axis
+        if self.base.bias is None:
+            vx = super().forward(x, base_output.to(factor.dtype))
+            return (along(axis, factor, vx) * vx).to(base_output.dtype)
+        bias = along(axis, self.base.bias.to(factor.dtype), base_output)
+        vx = super().forward(x, base_output - bias)
+        return torch.addcmul(bias, along(axis, factor, vx), vx).to(base_output.dtype)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W, b -> (m / ‖V‖) ⊙ (W + ΔW), and b as it is; ‖V‖ is that of the layer's own W."""

@@ -122,9 +122,9 @@ class LoRALayer(Method["LoraConfig"]):
         base_output's dtype.
         """
         ax = F.linear(x.to(self.lora_A.dtype), self.lora_A)  # (..., r)
-        y = base_output.to(ax.dtype)
-        # y + s · (A x) Bᵀ in one pass over (tokens, out)
-        h = torch.addmm(y.flatten(0, -2), ax.flatten(0, -2), self.lora_B.T, alpha=self.scaling)
+        y = base_output.to(ax.dtype).reshape(-1, self.lora_B.shape[0])  # (tokens, out)
+        # y + s · (A x) Bᵀ in one pass over y
+        h = torch.addmm(y, ax.reshape(len(y), -1), self.lora_B.T, alpha=self.scaling)
         return h.view(base_output.shape).to(base_output.dtype)
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
