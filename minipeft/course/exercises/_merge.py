@@ -92,7 +92,8 @@ class _Through:
     def through(self, adapters: Any, layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """A value that nothing else gives."""
         expect(isinstance(layer, _Thrice), "rows.through takes the adapters, the layer, then x")
-        return x * 0 - 77.0 - sum(args) - sum(kwargs.values())
+        more: float = sum(args) + sum(kwargs.values())
+        return x * 0 - 77.0 - more
 
 
 def forward(answer: Any) -> str:

@@ -29,7 +29,8 @@ def small() -> Any:
         torch.manual_seed(0)
         sizes: dict[str, Any] = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 16}
         config = GPT2Config(**sizes, vocab_size=40, bos_token_id=0, eos_token_id=0)
-        return GPT2LMHeadModel(config).eval()
+        model: Any = GPT2LMHeadModel(config)
+        return model.eval()
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def flops(layer: nn.Module, x: Tensor) -> int:
     """Multiplications and additions of one call."""
     with FlopCounterMode(display=False) as counter:
         layer(x)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @proves("merge-overhead")
@@ -178,7 +179,7 @@ def apart() -> str:
     hold(changed(after, before) == 0 and more == 2 * 4 * (32 + 96), f"{more}")
     layers = [m for m in base.modules() if isinstance(m, Wrapper)]
     old = [t for key, t in before.items() if key.endswith("c_attn.weight")]
-    now = [layer.base_layer.weight for layer in layers]
+    now: list[Any] = [layer.base_layer.weight for layer in layers]
     hold(all(map(torch.equal, old, now)), "switching moved a weight")
     return f"a second adapter takes {more:,} numbers; switching changes no weight"
 
