@@ -4,104 +4,11 @@ from __future__ import annotations
 
 from ..exercise import Exercise
 from . import _merge as checks
+from . import _merge_code as code
 from . import _merge_file as files
 from . import _merge_many as many
 
 LESSON = "13_merge_swap_share"
-TURN = '    # YOUR TURN\n    raise NotImplementedError("your turn")'
-
-COPY = '''\
-import torch
-
-
-class KeepsACopy:
-    """000:L134-137: merge, but keep the original copy; unmerge applies the original copy."""
-
-    def __init__(self, layer, delta):
-        self.layer = layer  # an nn.Linear
-        self.delta = delta  # ΔW (out, in)
-
-    @torch.no_grad()
-    def merge(self):
-{merge}
-
-    @torch.no_grad()
-    def unmerge(self):
-{unmerge}
-'''
-BUG = """\
-        # YOUR TURN: delete the raise, and mend what follows it (and `unmerge`, if need be).
-        raise NotImplementedError("your turn")
-        self.original = self.layer.weight
-        self.layer.weight += self.delta"""
-MENDED = """\
-        self.original = self.layer.weight.clone()  # other memory: `=` only gives a second name
-        self.layer.weight += self.delta"""
-APPLY = "        self.layer.weight.copy_(self.original)"
-
-LOST = '''\
-import torch
-
-
-def lost(weight, delta):
-    """W (out, in) in its dtype, ΔW (out, in) in float32 -> a float from 0 (nothing) upwards."""
-{body}
-'''
-LOST_BODY = """\
-    merged = (weight.float() + delta).to(weight.dtype)
-    rounding = merged.float() - weight.float() - delta
-    return float(rounding.norm() / delta.norm())"""
-
-READ = '''\
-import json
-import struct
-
-import torch
-
-
-def read(raw):
-    """The bytes of a safetensors file of float32 tensors -> {{name: tensor}}."""
-{body}
-'''
-READ_BODY = """\
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + length])
-    data = raw[8 + length :]
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        flat = torch.frombuffer(bytearray(data[begin:end]), dtype=torch.float32)
-        tensors[name] = flat.view(entry["shape"])
-    return tensors"""
-
-CHOOSE = """\
-import torch
-
-from minipeft.methods.weighted import cat, linear, svd
-
-
-def pair(kind):
-    \"\"\"Two LoRAs of rank 4 beside a layer from 48 to 64, each weighed by ½: (A, B, w · s).\"\"\"
-    g = torch.Generator().manual_seed(13)
-    a, b = torch.randn(4, 48, generator=g), torch.randn(64, 4, generator=g)
-    if kind == "alike":  # the second writes and reads the same four directions
-        mix = torch.randn(2, 4, 4, generator=g)
-        return [(a, b, 0.5), (mix[0] @ a, b @ mix[1], 0.5)]
-    return [(a, b, 0.5), (torch.randn(4, 48, generator=g), torch.randn(64, 4, generator=g), 0.5)]
-
-
-# For each: the way ("cat", "linear" or "svd") and the rank of the new adapter.
-{turn}"""
-CHOICE = """\
-answer = {"exact": ("cat", 8), "small": ("svd", 4), "alike": ("svd", 4)}
-for job, (kind, rank) in answer.items():
-    parts = pair("alike" if job == "alike" else "apart")
-    wanted = sum(w * b @ a for a, b, w in parts)
-    a, b = svd(parts, rank) if kind == "svd" else {"cat": cat, "linear": linear}[kind](parts)
-    print(job, kind, len(a), f"error {(b @ a - wanted).norm() / wanted.norm():.3f}")"""
-
 EXERCISES = [
     Exercise(
         id="merge.copy",
@@ -122,8 +29,8 @@ stays the same parameter throughout, since an optimizer or a second name may hol
             "`self.layer.weight.copy_(...)` writes into the parameter that is there.",
         ),
         check=checks.copy,
-        starter=COPY.format(merge=BUG, unmerge=APPLY),
-        solution=COPY.format(merge=MENDED, unmerge=APPLY),
+        starter=code.COPY.format(merge=code.BUG, unmerge=code.APPLY),
+        solution=code.COPY.format(merge=code.MENDED, unmerge=code.APPLY),
         answer="KeepsACopy",
     ),
     Exercise(
@@ -169,8 +76,8 @@ they are.
             "`(merged.float() - ... - ...).norm() / delta.norm()`.",
         ),
         check=checks.lost,
-        starter=LOST.format(body=TURN),
-        solution=LOST.format(body=LOST_BODY),
+        starter=code.LOST.format(body=code.TURN),
+        solution=code.LOST.format(body=code.LOST_BODY),
         answer="lost",
     ),
     Exercise(
@@ -191,8 +98,8 @@ which is no tensor. Return `{name: tensor}`, float32, in their shapes.
             "and `torch.frombuffer(bytearray(...), dtype=torch.float32).view(...)`.",
         ),
         check=files.read,
-        starter=READ.format(body=TURN).replace("{{", "{").replace("}}", "}"),
-        solution=READ.format(body=READ_BODY).replace("{{", "{").replace("}}", "}"),
+        starter=code.READ.format(body=code.TURN),
+        solution=code.READ.format(body=code.READ_BODY),
         answer="read",
     ),
     Exercise(
@@ -297,8 +204,8 @@ What counts, in this order: the smallest error; then the smallest rank; then the
             '`answer = {"exact": ("cat", 8), "small": (..., 4), "alike": (..., ...)}`',
         ),
         check=many.choose,
-        starter=CHOOSE.format(turn='answer = None  # YOUR TURN: {"exact": ("cat", 8), ...}'),
-        solution=CHOOSE.format(turn=CHOICE),
+        starter=code.CHOOSE.format(turn='answer = None  # YOUR TURN: {"exact": ("cat", 8), ...}'),
+        solution=code.CHOOSE.format(turn=code.CHOICE),
         answer="answer",
     ),
 ]
