@@ -15,12 +15,12 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import bench_lora
 import bench_quant
 import torch
 import transformers
 
 import minipeft
-from minipeft import LoraConfig, get_peft_model
 from minipeft.demo import METHODS, prepare, recipe
 from minipeft.tasks import load_task
 from minipeft.training import fit
@@ -58,58 +58,6 @@ def imports(pairs: int = 9) -> list[str]:
     return [f"## Importing\n\n{pairs} alternating runs, whole processes.\n", *rows]
 
 
-def step(model: torch.nn.Module, batch: torch.Tensor) -> float:
-    """Seconds of one forward and backward."""
-    started = time.perf_counter()
-    model(input_ids=batch, labels=batch).loss.backward()
-    return time.perf_counter() - started
-
-
-def lora_step(pairs: int = 12) -> list[str]:
-    """A LoRA step against the frozen model's, with gradients to its input embeddings."""
-    torch.set_num_threads(1)
-    config = transformers.LlamaConfig(
-        hidden_size=768, intermediate_size=2048, num_hidden_layers=6, num_attention_heads=12,
-        vocab_size=8000, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    batch = torch.randint(0, 8000, (4, 128), generator=torch.Generator().manual_seed(0))
-
-    def base() -> torch.nn.Module:
-        torch.manual_seed(0)
-        return transformers.LlamaForCausalLM(config)
-
-    frozen = base().requires_grad_(False)
-    frozen.enable_input_require_grads()
-    sides = {"frozen": frozen}
-    sides["minipeft"] = get_peft_model(base(), LoraConfig(r=16, target_modules="all-linear"))
-    try:
-        import peft
-
-        sides["peft"] = peft.get_peft_model(
-            base(), peft.LoraConfig(r=16, target_modules="all-linear")
-        )
-    except ModuleNotFoundError:
-        pass
-    for name in ("minipeft", "peft"):
-        if name in sides:
-            sides[name].get_base_model().enable_input_require_grads()
-    runs: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(pairs + 2):
-        for name, model in sides.items():
-            seconds = step(model, batch)
-            if turn >= 2:
-                runs[name].append(seconds)
-    rows = ["| step | median seconds | times the frozen model |", "|---|---|---|"]
-    for name, values in runs.items():
-        ratio = statistics.median(a / b for a, b in zip(values, runs["frozen"], strict=True))
-        rows.append(f"| {name} | {statistics.median(values):.3f} | {ratio:.3f} |")
-    return [
-        "## A LoRA step\n\nLlama: 6 layers, width 768, feed-forward 2,048, vocabulary 8,000; batch"
-        f" 4 x 128; forward and backward; r = 16, all linear layers; one thread; {pairs} pairs.\n",
-        *rows,
-    ]
-
-
 def training() -> list[str]:
     """Seconds of one fine-tune with each method, alone on the machine."""
     torch.set_num_threads(os.cpu_count() or 1)
@@ -130,7 +78,7 @@ def main() -> None:
     """Run all, or the sections named on the command line, and write the page."""
     known = {
         "imports": imports,
-        "lora_step": lora_step,
+        "lora_step": bench_lora.report,
         "quantization": bench_quant.report,
         "training": training,
     }

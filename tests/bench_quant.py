@@ -18,15 +18,21 @@ THREADS = (1, 2)
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
-def inner(section: str, threads: int, **environment: str) -> Any:
-    """Run one of the measurements of quant_runs.py in a fresh process; returns its numbers."""
-    code = f"import json, quant_runs as q; print(json.dumps(q.{section}({threads})))"
-    place = os.path.dirname(__file__)
-    env = {**os.environ, **environment, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": place}
+def fresh(module: str, call: str, threads: int, **environment: str) -> Any:
+    """Call a function of a module of tests/ in a fresh process; returns its numbers."""
+    code = f"import json, {module} as q; print(json.dumps(q.{call}))"
+    place = os.path.dirname(os.path.abspath(__file__))
+    path = os.pathsep.join([place, os.path.dirname(place)])  # this checkout's package, too
+    env = {**os.environ, **environment, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def inner(section: str, threads: int, **environment: str) -> Any:
+    """Run one of the measurements of quant_runs.py in a fresh process; returns its numbers."""
+    return fresh("quant_runs", f"{section}({threads})", threads, **environment)
 
 
 HEADS = {
@@ -72,8 +78,8 @@ def report() -> list[str]:
     """All tables, as lines of the page."""
     lines = head("blocks")
     for threads in THREADS:
-        fresh, kept = inner("blocks", threads), inner("blocks", threads, **KEEP)
-        for name, (a, b, ratio) in fresh.items():
+        plain, kept = inner("blocks", threads), inner("blocks", threads, **KEEP)
+        for name, (a, b, ratio) in plain.items():
             ms = f"{1e3 * a:.1f} | {1e3 * b:.1f}"
             lines.append(f"| {name} | {threads} | {ms} | {ratio:.2f} | {kept[name][2]:.2f} |")
     for section in ("qlora_step", "layer_speed"):

@@ -98,7 +98,7 @@ CONFIG_DAMAGE: list[tuple[str | bytes, str]] = [
         "loftq_bits must be 4, 8 or 2, got 3",
     ),
     ('{"peft_type": "LORA", "loftq_config": {"bits": 4}}', "does nothing with init_lora_weights"),
-    ('{"peft_type": "LORA", "rank_pattern": {"a": 1}}', "rank_pattern=.* is not available"),
+    ('{"peft_type": "LORA", "trainable_token_indices": [1]}', "trainable_token_indices=.* is not available"),
     (
         '{"peft_type": "LORA", "lora_bias": true}',
         "asks for what .*LoraConfig does not have: lora_b",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,13 @@ def test_a_plain_lora_beside_it_and_merging():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_comes_back_when_merged(dtype: torch.dtype):
+    low = dtype == torch.bfloat16  # float16 has three bits more, and loses less than a hundredth
     model = made("llama", dtype=dtype, lora_alpha=8)
     first = model.get_base_model().model.layers[0].mlp.up_proj
     assert first.weight.dtype == dtype
     assert first.adapters["default"].lora_A.dtype == torch.float32
-    plain = model.merge_and_unload()
+    with pytest.warns(MinipeftWarning, match="merging rounds W") if low else nullcontext():
+        plain = model.merge_and_unload()
     assert {p.dtype for p in plain.parameters()} == {dtype}
     w, old = plain.model.layers[0].mlp.up_proj.weight, tiny("llama", dtype).model.layers[0]
     near = dequantize(quantize(old.mlp.up_proj.weight))

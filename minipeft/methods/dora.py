@@ -71,7 +71,8 @@ class DoRALayer(LoRALayer):
         base = bases.shaped(layer)
         assert base is not None
         self.base = base  # not a module: the wrapper has the layer among its own
-        m, ones = self.row_lengths(), self.lora_B.shape[2:]  # (1, 1) in two dimensions
+        m = self.row_lengths(fresh=not self.lora_B.any() or not self.lora_A.any())
+        ones = self.lora_B.shape[2:]  # (1, 1) in two dimensions
         self.lora_magnitude_vector = nn.Parameter(m.view(1, -1, *ones) if ones else m)
 
     def stand_on(self, layer: nn.Module) -> None:
@@ -80,11 +81,13 @@ class DoRALayer(LoRALayer):
         self.stand_beside(layer)
 
     @torch.no_grad()
-    def row_lengths(self) -> Tensor:
-        """‖V‖ = ‖W₀ + s · B A‖ along each row, (out,)."""
+    def row_lengths(self, fresh: bool = False) -> Tensor:
+        """‖V‖ = ‖W₀ + s · B A‖ along each row, (out,); `fresh`: B A = 0, so it is ‖W₀‖."""
         a, b = self.lora_A.flatten(1), self.lora_B.flatten(1)  # (r, in), (out, r)
         weight = self.base.matrix().to(a.dtype)  # (out, in)
-        own = torch.linalg.vector_norm(weight, dim=1)  # ‖W₀‖, (out,)
+        own: Tensor = torch.linalg.vector_norm(weight, dim=1)  # ‖W₀‖, (out,)
+        if fresh:
+            return own
         mixed = torch.addmm(weight @ a.T, b, a @ a.T, beta=2, alpha=self.scaling)  # (out, r)
         squared = own.square() + self.scaling * (mixed * b).sum(1)
         # Where B A cancels W₀, what is left of ‖V‖² is rounding of size eps · ‖W₀‖², if not less.

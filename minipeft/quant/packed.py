@@ -173,7 +173,7 @@ def warn_of_packing(model: nn.Module) -> None:
         f"{100 * lost / max(change, 1e-38):.0f} % of the length of what the adapter had changed; "
         f"requantize=False merges into plain layers instead, which round no more than their dtype",
         MinipeftWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
