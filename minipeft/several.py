@@ -105,8 +105,9 @@ class Several:
         Raises:
             AdapterNameError, ConfigTypeError, ConfigError, StateError: what is wrong, and the fix.
         """
-        refuse.non_names("adapters", () if adapters is None else adapters)
-        names = [adapters] if isinstance(adapters, str) else list(adapters)  # one may come twice
+        one = isinstance(adapters, str) or not isinstance(adapters, Iterable)
+        names: list[Any] = [adapters] if one else list(adapters)  # one may come twice
+        refuse.non_names("adapters", names)
         refuse.unknown(self.peft_config, names)
         refuse.taken(self.peft_config, adapter_name)
         refuse.merged(self.base_model.merged, "add_weighted_adapter")

@@ -26,7 +26,7 @@ from ..families import ATTENTION
 from . import patterns, replication
 from .loftq import LoftQConfig, check_loftq
 from .lora_bias import TrainedBias, only_biases
-from .lora_start import start_factors
+from .orthogonal import orthogonal
 
 
 def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
@@ -49,7 +49,7 @@ class Dropout(nn.Module):
     """Each entry is 0 with probability p, and the others are divided by 1 - p.
 
     `nn.Dropout` draws 53 random bits for each entry on a CPU, which costs more than the LoRA. Here
-    four entries share one 64-bit integer, 16 bits each, so p is exact to 2⁻¹⁷.
+    four entries share one 64-bit integer, so p is exact to 2⁻¹⁷.
     """
 
     def __init__(self, p: float):
@@ -66,10 +66,6 @@ class Dropout(nn.Module):
         torch.ge(draws, round(self.p * 2**16) - 2**15, out=kept)
         return x * kept.mul_(1 / (1 - self.p))
 
-    def extra_repr(self) -> str:
-        """Shown by print(model)."""
-        return f"p={self.p:g}"
-
 
 class LoRALayer(Method["LoraConfig"]):
     """h = base_output + s · B A x, with s = lora_alpha / rank.
@@ -84,9 +80,7 @@ class LoRALayer(Method["LoraConfig"]):
         dtype, device: of A and B.
 
     Attributes:
-        lora_A: A, shape (r, in).
-        lora_B: B, shape (out, r).
-        scaling: s.
+        lora_A, lora_B, scaling: A, shape (r, in), B, shape (out, r), and s.
     """
 
     stands_beside = f"{Method.stands_beside}, embeddings and 1- or 2-dimensional convolutions"
@@ -114,8 +108,22 @@ class LoRALayer(Method["LoraConfig"]):
         self.reset_parameters(init_lora_weights)
 
     def reset_parameters(self, init_lora_weights: bool | str = True) -> None:
-        """Start with ΔW = 0: A random, B zero (`init_lora_weights`: see `start_factors`)."""
-        start_factors(self.lora_A, self.lora_B, init_lora_weights)
+        """Start with ΔW = 0: A random, B zero.
+
+        True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
+        "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
+        ΔW ≠ 0; for tests only. "orthogonal" and "loftq" have files of their own.
+        """
+        if init_lora_weights == "gaussian":
+            nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
+        else:
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        if init_lora_weights is False:
+            nn.init.kaiming_uniform_(self.lora_B, a=math.sqrt(5))
+        else:
+            nn.init.zeros_(self.lora_B)
+        if init_lora_weights == "orthogonal":
+            orthogonal(self.lora_A, self.lora_B)
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
         """x (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
@@ -148,10 +156,7 @@ class LoRALayer(Method["LoraConfig"]):
         (r, n), out = self.lora_A.flatten(1).shape, self.lora_B.shape[0]
         return f"in_features={n}, out_features={out}, rank={r}, scaling={self.scaling:g}"
 
-    @classmethod
-    def view(cls, layer: nn.Module) -> bases.Base | None:
-        """A linear layer, an embedding or a convolution: whatever has one matrix W."""
-        return bases.shaped(layer)
+    view = staticmethod(bases.shaped)  # linear layers, embeddings, convolutions
 
     @classmethod
     def built_from(cls, base: bases.Base) -> dict[str, Any]:
@@ -190,7 +195,7 @@ class LoraConfig(LayerConfig):
         lora_dropout: dropout on the LoRA path's input, in [0, 1).
         use_rslora: scale by α/√r.
         use_dora: train the rows' lengths apart from their directions (see dora.py).
-        init_lora_weights: True, "gaussian", "orthogonal", or False (see `start_factors`), or
+        init_lora_weights: True, "gaussian", "orthogonal", False (see `reset_parameters`), or
             "loftq": quantize the layers, and start at what that lost (see loftq.py).
         loftq_config: a `LoftQConfig`, or its options as a dict; only with "loftq".
         fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
