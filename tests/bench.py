@@ -6,8 +6,10 @@ machine counts for both. Nothing here asserts: a test that depends on the time o
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from minipeft.training import fit
 from minipeft.zoo import BUNDLED
 
 PAGE = Path(__file__).with_name("BENCH.md")
+MARKED = r"<!-- (\w+) -->\n(.*?)(?=<!-- \w+ -->|\Z)"
 
 
 def gpu() -> str:
@@ -74,29 +77,34 @@ def training() -> list[str]:
     return [f"## Fine-tuning the bundled models\n\n{said} {os.cpu_count()} threads.\n", *rows]
 
 
+def page(old: str, sections: dict[str, str], order: list[str]) -> str:
+    """The page with these sections in it, new or in the place of older ones; others stay."""
+    parts = {name: text.strip() for name, text in re.findall(MARKED, old, re.DOTALL)}
+    parts |= {name: text.strip() for name, text in sections.items()}
+    there = [f"<!-- {name} -->\n{parts[name]}\n" for name in order if name in parts]
+    return "\n".join(["# Measurements\n", *there])
+
+
 def main() -> None:
-    """Run all, or the sections named on the command line, and write the page."""
+    """Run all, or the sections named on the command line, and write them into the page."""
     known = {
         "imports": imports,
         "lora_step": bench_lora.report,
         "quantization": bench_quant.report,
         "training": training,
     }
-    chosen = sys.argv[1:] or list(known)
     machine = (
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, minipeft {minipeft.__version__}, "
         f"bitsandbytes {version('bitsandbytes')}, peft {version('peft')}, {os.cpu_count()} cores, "
         f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}). {gpu()} "
-        f"Written by `make bench`."
     )
-    parts = ["# Measurements\n", machine + "\n"]
-    for name in chosen:
-        parts += ["", *known[name]()]
-    text = "\n".join(parts) + "\n"
-    print(text)
-    if chosen == list(known):
-        PAGE.write_text(text, encoding="utf-8")
+    for name in sys.argv[1:] or list(known):
+        said = f"Written by `python tests/bench.py {name}`, {datetime.date.today()}. {machine}"
+        text = "\n".join([*known[name](), "", said])
+        print(text, flush=True)
+        old = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page(old, {name: text}, list(known)), encoding="utf-8")
 
 
 if __name__ == "__main__":
