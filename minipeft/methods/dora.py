@@ -71,7 +71,8 @@ class DoRALayer(LoRALayer):
         base = bases.shaped(layer)
         assert base is not None
         self.base = base  # not a module: the wrapper has the layer among its own
-        m = self.row_lengths(fresh=not self.lora_B.any() or not self.lora_A.any())
+        a, b = self.lora_A, self.lora_B
+        m = self.row_lengths(fresh=not b.is_meta and not (b.any() and a.any()))
         ones = self.lora_B.shape[2:]  # (1, 1) in two dimensions
         self.lora_magnitude_vector = nn.Parameter(m.view(1, -1, *ones) if ones else m)
 
