@@ -176,13 +176,15 @@ def shared_weights(model: nn.Module, names: tuple[str, ...]) -> None:
         shared = users.get(id(weight), [])
         here = [slot.adapters[name] for name in names if name in slot.adapters]
         if len(shared) > 1 and any(method.changes_matrix for method in here):
-            if any(hasattr(module, "replicated") for module in model.modules()):
+            lists = [module for module in model.modules() if hasattr(module, "replicated")]
+            if any(weight is parameter for copies in lists for parameter in copies.parameters()):
                 raise StateError(
                     f"layer_replication lets {listed(shared)} share one weight, into which each "
                     f"would put another change; keep the adapter unmerged"
                 )
+            others = [where for where in shared if where != f"{path}.weight"]
             raise StateError(
-                f"merging into {path!r} would also change {listed(shared)}: they share one "
+                f"merging into {path!r} would also change {listed(others)}: they share one "
                 f"weight; give {path!r} its own copy first "
                 f"(layer.weight = nn.Parameter(layer.weight.clone()), "
                 f"config.tie_word_embeddings = False), or keep the adapter unmerged"
