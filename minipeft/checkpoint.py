@@ -46,8 +46,8 @@ from .state import (
     parts_in,
     parts_of,
     refuse_misfit,
-    refuse_other_frozen,
     tensors_of,
+    without_frozen,
 )
 from .virtual import PromptMethod
 
@@ -151,8 +151,9 @@ def load(model: nn.Module, model_id: str | os.PathLike[str], name: str, is_train
         with safe_open(weights, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             config = with_header(config, file.metadata() or {}, weights)
-            refuse_other_frozen(model, file, [k for k in shapes if k.endswith(FROZEN)], weights)
-            shapes = {key: shape for key, shape in shapes.items() if not key.endswith(FROZEN)}
+            frozen = {key: file.get_tensor(key) for key in shapes if key.endswith(FROZEN)}
+            without_frozen(model, frozen, weights)
+            shapes = {key: shape for key, shape in shapes.items() if key not in frozen}
             planned = fit(model, config, name, shapes, folder)
             known = (file.metadata() or {}).get(LOFTQ)
             loftq.warn_of_other_base(model, planned.methods, known, folder)

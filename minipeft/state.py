@@ -53,10 +53,15 @@ def keys_of(
 Part = tuple[str, nn.Module, bool]
 
 
+def inside(model: nn.Module) -> nn.Module:
+    """The base model in a `PeftModel` or a `LayerModel`."""
+    root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return root.model if isinstance(root, LayerModel) else root
+
+
 def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
     """The modules of one adapter in a model."""
-    root: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    root = root.model if isinstance(root, LayerModel) else root
+    root = inside(model)
     there = [(path, slot) for path, slot in slots(root) if adapter_name in slot.adapters]
     if not there:
         raise AdapterNameError(
@@ -119,6 +124,7 @@ def set_peft_model_state_dict(
     parts = parts_in(model, adapter_name)
     now = [name for _, slot in slots(model) for name in slot.merged]
     refuse.merged([adapter_name] if adapter_name in now else [], "set_peft_model_state_dict")
+    state_dict = without_frozen(inside(model), state_dict, f"the state dict for {adapter_name!r}")
     own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
     shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)
@@ -149,21 +155,24 @@ def refuse_misfit(
         raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
 
 
-def refuse_other_frozen(model: nn.Module, file: Any, keys: list[str], weights: Any) -> None:
-    """Refuse frozen weights in the file that are not this model's own.
+def without_frozen(model: nn.Module, given: Mapping[str, Any], what: Any) -> dict[str, Any]:
+    """The tensors without the frozen weights among them, which must be this model's own.
 
     peft writes an adapted embedding's weight beside the adapter, whether it was changed or not.
+
+    Raises:
+        CheckpointError: one is another.
     """
     layers = dict(named_layers(model))
-    for key in keys:
+    for key in [key for key in given if key.endswith(FROZEN)]:
         path = key.removeprefix(PREFIX).removesuffix(FROZEN)
         own = getattr(original(layers[path]), "weight", None) if path in layers else None
-        given = file.get_tensor(key)
-        if own is None or own.shape != given.shape or not same(own, given):
+        if own is None or own.shape != given[key].shape or not same(own, given[key]):
             raise CheckpointError(
-                f"{weights} brings a frozen weight of its own for {path!r}, other than this "
+                f"{what} brings a frozen weight of its own for {path!r}, other than this "
                 f"model's; load the base model that the adapter was made for"
             )
+    return {key: tensor for key, tensor in given.items() if not key.endswith(FROZEN)}
 
 
 def same(own: Tensor, given: Tensor) -> bool:

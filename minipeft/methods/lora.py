@@ -131,10 +131,10 @@ class LoRALayer(Method["LoraConfig"]):
         Half-precision inputs are multiplied in A's dtype and the sum is rounded once, to
         base_output's dtype.
         """
-        ax = F.linear(x.to(self.lora_A.dtype), self.lora_A)  # (..., r)
-        y = base_output.to(ax.dtype).reshape(-1, self.lora_B.shape[0])  # (tokens, out)
-        # y + s · (A x) Bᵀ in one pass over y
-        h = torch.addmm(y, ax.reshape(len(y), -1), self.lora_B.T, alpha=self.scaling)
+        a, b = self.lora_A, self.lora_B
+        ax = x.to(a.dtype).reshape(-1, a.shape[1]) @ a.T  # (tokens, r)
+        y = base_output.to(ax.dtype).reshape(-1, b.shape[0])  # (tokens, out)
+        h = torch.addmm(y, ax, b.T, alpha=self.scaling)  # y + s · (A x) Bᵀ in one pass over y
         return h.view(base_output.shape).to(base_output.dtype)
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
