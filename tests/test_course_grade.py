@@ -69,7 +69,7 @@ def test_mixed(built, tmp_path):
         one = cell(cells, "return r * (in_features")
         one.source = one.source.replace("return r *", "return 2 * r *")
         # LoRALayer is still there from the cell of lora.init; it must not count for this one.
-        two = cell(cells, "lora_A)  # (..., r)")
+        two = cell(cells, "a.T  # (tokens, r)")
         two.source = "class LoRALayer(:\n"
         cells.remove(cell(cells, 'check("lora.fold"'))
         cell(cells, "answer = 32").source = "answer = None"
