@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_readmes_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for code in blocks:
         exec(compile(code, "README.md", "exec"), names)
@@ -26,6 +26,10 @@ def test_the_readmes_code_runs(tmp_path, monkeypatch, capsys):
     ]
     assert type(names["plain"]).__name__ == type(names["merged"]).__name__ == "GPT2LMHeadModel"
     assert "bits per weight" in printed
+    assert names["model"].peft_config["both"].r == 16  # the ranks of two
+    rows = names["answers"].tolist()
+    assert len(rows) == 3
+    assert rows[0] == rows[1] != rows[2]  # 0.7 + 0.3 of one adapter is that adapter
 
 
 def test_the_readmes_make_targets_exist():
