@@ -65,8 +65,7 @@ def fold(
         )
     if new is None or new.is_meta or new.dtype == folded.dtype:
         return new, new_bias, NONE
-    exact = folded.double()
-    lost, change = (new - exact).norm().item(), (exact - weight).norm().item()
+    lost, change = (new - folded).norm().item(), (folded - weight).norm().item()
     return new, new_bias, Loss(lost, change)
 
 

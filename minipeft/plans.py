@@ -44,7 +44,7 @@ class Plan:
 
 
 def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True) -> Plan:
-    """Check everything and build the adapter beside the model; the model is not touched.
+    """Check everything and build the adapter beside the model, which is afterwards as it was.
 
     Args:
         model: the model, with or without adapters in it.
