@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -53,13 +54,14 @@ def recipe(method: str) -> dict[str, Any]:
     return RECIPES[RECIPE_OF.get(method, method)]
 
 
-def prepare(name: str, method: str, seed: int) -> tuple[Any, Any]:
+def prepare(name: str, method: str, seed: int, rank: int | None = None) -> tuple[Any, Any]:
     """A fresh base model, with the method's adapter in it, and its tokenizer.
 
     Args:
         name: the base model, as `load_base` takes it.
         method: a key of `METHODS`.
         seed: of the adapter's new weights.
+        rank: of a LoRA and what is built on it; 8 when None.
 
     Raises:
         ConfigError: an unknown method.
@@ -70,6 +72,8 @@ def prepare(name: str, method: str, seed: int) -> tuple[Any, Any]:
         )
     model, tokenizer = load_base(name)
     config = METHODS[method][1]
+    if rank is not None and isinstance(config, LoraConfig):
+        config = dataclasses.replace(config, r=rank)
     if method == "qlora":
         quantize_model(model)
     torch.manual_seed(seed)

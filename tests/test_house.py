@@ -23,7 +23,7 @@ ORDER = [
     "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
     "inputs", "virtual", "targets", "prompts", "methods", "refuse", "kbit", "plans", "tuner",
     "files", "state", "checkpoint", "several", "model", "counting", "assets", "zoo", "tasks",
-    "training", "minipeft", "demo", "course", "cli",
+    "training", "minipeft", "demo", "compare", "course", "cli",
 ]  # fmt: skip
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in ("course", "cli.py", "assets")]
 HEAVY = ["transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft"]
@@ -112,7 +112,7 @@ def test_no_file_is_longer_than_250_lines():
 # tables of names, what is refused, many adapters at once, and the course.
 BESIDE = (
     "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
-    "checks.py", "refuse.py", "rows.py", "several.py",
+    "compare", "checks.py", "refuse.py", "rows.py", "several.py",
 )  # fmt: skip
 
 

@@ -136,8 +136,9 @@ def held_out(model: Any, tokenizer: Any, count: int = 2000, seed: int = 10**6) -
         batch = collate(stories[i : i + BATCH], tokenizer)
         logits = model(input_ids=batch.ids, attention_mask=batch.mask).logits.float()
         labels = batch.labels[:, 1:].flatten()
-        loss += functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), labels, reduction="sum").item()  # fmt: skip
+        # virtual tokens of a fine-tuned model stand before the text: its positions are the last
+        texts = logits[:, -batch.ids.shape[1] : -1].flatten(0, 1)
+        loss += functional.cross_entropy(texts, labels, reduction="sum").item()
         tokens += int((labels != -100).sum())
     entropy = sum(s.nats - s.first_nats for s in stories) / tokens
     return {"loss": loss / tokens, "entropy": entropy, "excess": loss / tokens / entropy - 1}
