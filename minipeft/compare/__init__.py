@@ -15,12 +15,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 
 RESULTS = Path(__file__).parents[1] / "assets" / "comparison.json"
+
+
+def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The methods that no other beats: none has as few parameters and as low a loss.
+
+    Args:
+        points: {method: (trained parameters, loss)}; less is better in both.
+
+    Returns:
+        the methods of the Pareto frontier, those with the fewest parameters first. A method is out
+        if another one is at least as good in both numbers and better in one.
+    """
+    best = [
+        name
+        for name, (count, loss) in points.items()
+        if not any(c <= count and v <= loss and (c, v) != (count, loss) for c, v in points.values())
+    ]
+    return sorted(best, key=lambda name: points[name])
 
 
 def versions() -> dict[str, str]:

@@ -37,8 +37,8 @@ class Run(NamedTuple):
     steps: int = STEPS
 
 
-def train(run: Run) -> dict[str, Any]:
-    """Fine-tunes once.
+def train(run: Run, base: str = BASE) -> dict[str, Any]:
+    """Fine-tunes `base` once.
 
     Returns:
         the run's fields and `accuracy` (0 to 1) and `loss` (nats per token of the completion) on
@@ -53,7 +53,7 @@ def train(run: Run) -> dict[str, Any]:
     from ..training import accuracy, fit, loss_on
 
     torch.set_num_threads(1)  # runs are spread over processes; sums keep their order
-    model, tokenizer = prepare(BASE, run.method, run.seed, rank=run.rank)
+    model, tokenizer = prepare(base, run.method, run.seed, rank=run.rank)
     data = load_task(run.task)
     started = time.process_time()
     fit(
@@ -72,19 +72,19 @@ def train(run: Run) -> dict[str, Any]:
         **run._asdict(),
         "accuracy": round(accuracy(model, tokenizer, held), 4),
         "loss": round(loss_on(model, tokenizer, held), 5),
-        "forgetting": round(story_loss(model, tokenizer) - story_loss(), 5),
+        "forgetting": round(story_loss(base, model, tokenizer) - story_loss(base), 5),
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "cpu": round(seconds, 2),
     }
 
 
-def story_loss(model: Any = None, tokenizer: Any = None) -> float:
-    """Nats per token on 500 stories like those of the pretraining; of the base without a model."""
+def story_loss(base: str, model: Any = None, tokenizer: Any = None) -> float:
+    """Nats per token on 500 stories like those of the pretraining: the model's, or its base's."""
     from ..assets.pretrain import held_out
     from ..zoo import load_base
 
     if model is None:
-        model, tokenizer = load_base(BASE)
+        model, tokenizer = load_base(base)
     return held_out(model, tokenizer, count=500)["loss"]
 
 

@@ -20,10 +20,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from ..errors import MinipeftError
-from . import lessons
+from . import glossary, lessons
 from .execute import run
 from .exercise import CourseError, Exercise, every
-from .notebooks import EXACT, exercise_notebook, lesson_notebook
+from .notebooks import EXACT, exercise_notebook, lesson_notebook, markdown, page_notebook
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,14 @@ def build(
     course = lessons.read_all(folder)
     exercises = every() if exercises is None else exercises
     titles = {one.name: one.title for one in course}
-    out = {f"notebooks/{one.name}.ipynb": lesson_notebook(one, course, exercises) for one in course}
+    terms = glossary.terms()
+    out = {
+        f"notebooks/{one.name}.ipynb": lesson_notebook(one, course, exercises, terms)
+        for one in course
+    }
+    glossed = glossary.page([(one.name, one.title) for one in course], terms)
+    page = page_notebook([markdown(text) for text in glossed], glossary.PAGE)
+    out[f"notebooks/{glossary.PAGE}.ipynb"] = page
     for name in dict.fromkeys(e.lesson for e in exercises):
         mine = [e for e in exercises if e.lesson == name]
         title = titles.get(name, name[3:])

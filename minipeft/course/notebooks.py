@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from . import settings
+from . import glossary, settings
 from .exercise import Exercise
 from .lessons import Lesson
 from .lift import cell
@@ -87,6 +87,7 @@ def _links(lesson: Lesson, course: Sequence[Lesson], has_exercises: bool) -> str
         parts.append(f"[Solutions](../solutions/{lesson.name}.ipynb)")
     colab = settings.COLAB.format(path=f"notebooks/{lesson.name}.ipynb")
     parts.append(f"[Open in Colab]({colab})")
+    parts.append(f"[Glossary]({glossary.PAGE}.ipynb)")
     if at + 1 < len(course):
         after = course[at + 1]
         parts.append(f"[{after.number} {after.title} →]({after.name}.ipynb)")
@@ -103,7 +104,10 @@ def _head(lesson: Lesson, course: Sequence[Lesson]) -> str:
 
 
 def lesson_notebook(
-    lesson: Lesson, course: Sequence[Lesson], exercises: Sequence[Exercise]
+    lesson: Lesson,
+    course: Sequence[Lesson],
+    exercises: Sequence[Exercise],
+    terms: Sequence[glossary.Term] = (),
 ) -> NotebookNode:
     """The notebook of one lesson.
 
@@ -111,15 +115,26 @@ def lesson_notebook(
         lesson: the lesson.
         course: all lessons in order, for the links.
         exercises: all exercises.
+        terms: of the glossary; the first use of each becomes a link.
     """
     links = _links(lesson, course, any(e.lesson == lesson.name for e in exercises))
     title = f"# {lesson.number} · {lesson.title}"
     cells = [code(SETUP), markdown(f"{title}\n\n{links}\n\n{_head(lesson, course)}")]
+    prose = [node for node in lesson.cells if node.cell_type == "markdown"]
+    texts = iter(glossary.linked([node.source for node in prose], terms))
     for node in lesson.cells:
+        if node.cell_type == "markdown":
+            cells.append(markdown(next(texts)))
+            continue
         tags = [EXACT if t == "exact" else t for t in node.metadata.get("tags", [])]
         cells.append(_make(node.cell_type, node.source, tags))
     cells.append(markdown(f"---\n\n{links}"))
     return notebook(cells, lesson.name, "lesson")
+
+
+def page_notebook(cells: Sequence[NotebookNode], name: str) -> NotebookNode:
+    """A page that is no lesson, "glossary"; its cells are given."""
+    return notebook(cells, name, "page")
 
 
 def exercise_notebook(
