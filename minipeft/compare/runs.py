@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -99,18 +100,17 @@ def rate_runs(steps: int) -> list[Run]:
 
 
 def chosen(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """{method: the rate whose loss, summed over the tasks of the sweep, is the lowest}."""
-    return {
-        method: min(
-            rates,
-            key=lambda lr, method=method: sum(  # type: ignore[misc]
-                r["loss"]
-                for r in rows
-                if (r["stage"], r["method"], r["lr"]) == ("rates", method, lr)
-            ),
-        )
-        for method, rates in RATES.items()
-    }
+    """{method: the rate whose loss, summed over the tasks of the sweep, is the lowest}.
+
+    A loss that is NaN, of a run that diverged, counts as infinite.
+    """
+
+    def total(method: str, lr: float) -> float:
+        mine = [r for r in rows if (r["stage"], r["method"], r["lr"]) == ("rates", method, lr)]
+        loss = sum(r["loss"] for r in mine)
+        return math.inf if math.isnan(loss) else loss
+
+    return {m: min(rates, key=lambda lr, m=m: total(m, lr)) for m, rates in RATES.items()}  # type: ignore[misc]
 
 
 def table_runs(rates: dict[str, float], steps: int) -> list[Run]:
