@@ -19,6 +19,9 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="updates of every run")] = STEPS,
     jobs: Annotated[int, typer.Option(min=1, help="processes, one thread each")] = 2,
     anew: Annotated[bool, typer.Option("--anew", help="forget what the file holds")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="draw loss against parameters into this file, PNG or SVG")
+    ] = None,
 ) -> None:
     """Fine-tune tiny-gpt2 with every method on equal terms; about half an hour on two cores."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started
@@ -38,6 +41,10 @@ def main(
         results["costs"] = costs()
     write(output, results)
     Console().print(f"{output}: {len(results['runs'])} runs, {results['minutes']:.0f} minutes")
+    if picture is not None:
+        from .draw import pareto
+
+        pareto(results).savefig(picture, dpi=110)
 
 
 def fresh(steps: int) -> dict[str, Any]:

@@ -30,14 +30,15 @@ class Term:
     @property
     def anchor(self) -> str:
         """What Jupyter, nbconvert and VS Code alike make of the page's heading."""
-        return self.name.lower().replace("'", "").replace(" ", "-")
+        return self.name.lower().replace(" ", "-")
 
 
 def parse(text: str, source: str = "glossary.md") -> list[Term]:
     """The entries: a `## ` heading, an `also: ` line or none, and the definition.
 
     Raises:
-        CourseError: an entry has no definition, or a form of a term belongs to two entries.
+        CourseError: an entry has no definition, or a name of which no anchor can be made, or a form
+            of a term belongs to two entries.
     """
     terms: list[Term] = []
     owner: dict[str, str] = {}
@@ -47,6 +48,8 @@ def parse(text: str, source: str = "glossary.md") -> list[Term]:
         forms = (name.strip(), *(f.strip() for f in (also or "").split(",") if f.strip()))
         if not rest.strip():
             raise CourseError(f"{source}: the entry {name!r} has no definition")
+        if not re.fullmatch(r"[A-Za-z0-9 -]+", name.strip()):
+            raise CourseError(f"{source}: {name!r} has more in it than letters, digits and -")
         for form in forms:
             if owner.setdefault(form.lower(), name) != name:
                 raise CourseError(f"{source}: {form!r} belongs to {owner[form.lower()]!r} already")
