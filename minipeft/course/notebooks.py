@@ -27,17 +27,15 @@ def setup(install: str = settings.INSTALL, version: str = __version__) -> str:
     """
     return f"""\
 try:
-    import minipeft
+    import minipeft.course
 except ImportError:  # Colab, or a fresh environment
     %pip install --quiet "{install}"
     import importlib
 
     importlib.invalidate_caches()  # so that this kernel sees what pip has just written
-    import minipeft
+    import minipeft.course
 
-from minipeft.course import ready
-
-ready("{version}")"""
+minipeft.course.ready("{version}")"""
 
 
 SETUP = setup()
