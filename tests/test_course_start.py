@@ -43,6 +43,7 @@ def text(folder, path):
     return (folder / path).read_text()
 
 
+@pytest.mark.slow
 def test_the_real_course_grades_and_is_graded(tmp_path, monkeypatch):
     """What start writes is what the builder builds, and `grade` and `progress` work on it."""
     monkeypatch.setenv("MINIPEFT_HOME", str(tmp_path / "home"))
@@ -220,6 +221,7 @@ def test_a_full_disk_loses_nothing_and_is_made_up_for(course, folder, monkeypatc
     assert states(folder) == {LESSON: "unchanged", ONE: "kept", TWO: "updated"}
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     """A process of its own: the default folder is in the current one, errors have no traceback."""
     command = [sys.executable, "-m", "minipeft.cli", "start"]
