@@ -140,6 +140,7 @@ def test_subnormal_bfloat16():
     assert bits(flushed(x.float())) == bits(x.float())
 
 
+@pytest.mark.slow
 def test_codes_scales_and_values_are_bitsandbytes():
     seen: Counter[Any] = Counter()
 
