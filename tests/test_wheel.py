@@ -11,6 +11,7 @@ import nbformat
 import pytest
 import wheels
 
+from minipeft import __version__
 from minipeft.course import builder, settings
 
 # Runs a notebook with the kernel of the Python that runs this, and keeps the outputs.
@@ -76,8 +77,8 @@ def test_the_first_cell_in_colab(tmp_path):
         said = [printed(cell) for cell in ran]
         assert said[0].startswith("None " if time == "fresh" else "ModuleSpec"), said[0]
         assert str(tmp_path / "env") in said[0]
-        assert said[1].endswith("minipeft 0.1.0\n"), said[1]
-        assert said[2] == "minipeft 0.1.0\n", "the second time it installs nothing"
+        assert said[1].endswith(f"minipeft {__version__}\n"), said[1]
+        assert said[2] == f"minipeft {__version__}\n", "the second time it installs nothing"
         assert said[3].startswith("lib"), "minipeft is the environment's own"
         verdicts = [o for c in ran for o in c.outputs if "application/vnd.minipeft" in str(o)]
         assert len(verdicts) == 3
@@ -86,5 +87,5 @@ def test_the_first_cell_in_colab(tmp_path):
     assert sorted(os.listdir(links)) == names
     own = python.parents[1].glob("lib/python*/site-packages/*")
     assert sorted(f.name for f in own) == [
-        "google", "links.pth", "minipeft", "minipeft-0.1.0.dist-info"
+        "google", "links.pth", "minipeft", f"minipeft-{__version__}.dist-info"
     ]  # fmt: skip
