@@ -101,6 +101,7 @@ def test_header_links_and_setup(course):
     assert "[01 A tiny lesson →](01_tiny.ipynb)" in first[1].source
 
 
+@pytest.mark.slow
 def test_execute_check_and_nbval(course, capsys):
     """The whole way of an exact cell, and a wrong stored output that nbval must find."""
     make(course)
@@ -125,6 +126,7 @@ def test_execute_check_and_nbval(course, capsys):
     assert nbval(file)[0] == 0, "only exact cells are compared"
 
 
+@pytest.mark.slow
 def test_outputs_of_unchanged_cells_are_kept(course):
     make(course, "--execute", "01")
     source = course / "01_tiny.md"
@@ -178,6 +180,7 @@ def test_check_finds_missing_damaged_and_stray_files(course, capsys):
     assert make(course) == 0, "a damaged notebook is written anew"
 
 
+@pytest.mark.slow
 def test_a_failing_lesson_is_reported(course, capsys):
     (course / "00_first.md").write_text(LESSON.replace("a = 1", "b = 2\na = 1 / 0"))
     assert make(course, "--execute", "00", "01") == 1

@@ -62,6 +62,7 @@ def test_a_check_changes_nothing_outside():
     assert sys.getprofile() is before
 
 
+@pytest.mark.slow
 def test_importing_the_course_is_light():
     heavy = {"IPython", "jupytext", "nbformat", "nbclient", "typer", "rich", "yaml", "transformers"}
     code = f"import sys, minipeft.course; print(sorted(sys.modules.keys() & {heavy}))"

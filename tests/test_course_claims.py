@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -12,6 +13,7 @@ from minipeft.course.builder import build
 from minipeft.course.claims import parse, proofs, proves, register
 
 ROWS = register()
+BUILT = cache(build)  # once for all lessons
 ROW = "| {id} | 003:L1 | a claim | {verdict} | 1 | 08_lora |"
 
 
@@ -29,7 +31,7 @@ def test_the_proof_holds(row):
 @pytest.mark.parametrize("lesson", sorted({row.lesson for row in ROWS}))
 def test_the_lesson_shows_its_rows(lesson):
     assert lessons.NAME.fullmatch(lesson)
-    notebook = build()[f"notebooks/{lesson}.ipynb"]  # a row belongs to a lesson that is there
+    notebook = BUILT()[f"notebooks/{lesson}.ipynb"]  # a row belongs to a lesson that is there
     code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
     assert f'claims("{lesson}")' in code
 
@@ -72,6 +74,7 @@ def test_two_proofs_of_one_row_are_refused():
         proves("lora-alpha")(lambda: "")
 
 
+@pytest.mark.slow
 def test_the_errata_on_the_command_line():
     command = [sys.executable, "-W", "error", "-m", "minipeft.course.claims", "77_none"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)

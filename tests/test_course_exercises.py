@@ -45,6 +45,7 @@ def test_solution_is_right_within_a_second(e):
     assert record.load()[e.id] == {"done": True, "tries": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson", sorted({e.lesson for e in EXERCISES}))
 def test_blanking_one_fails_only_its_own_check(lesson, capsys):
     mine = [e for e in EXERCISES if e.lesson == lesson]

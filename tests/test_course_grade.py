@@ -44,6 +44,7 @@ def forge(cells):
     cell(cells, 'check("lora.predict_7b"').outputs = [output]
 
 
+@pytest.mark.slow
 def test_solutions_are_all_right(built, tmp_path):
     file = store(built["solutions/08_lora.ipynb"], tmp_path / "a.ipynb")
     result = RUN.invoke(app, ["grade", str(file)])
@@ -62,6 +63,7 @@ def test_unfilled_is_not_attempted(built, tmp_path):
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_mixed(built, tmp_path):
     """Wrong, a syntax error after a working cell, a deleted check, a stored verdict."""
 
@@ -87,6 +89,7 @@ def test_mixed(built, tmp_path):
     assert RUN.invoke(app, ["grade", str(file)]).exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_cell_that_never_ends(built, tmp_path):
     def change(cells):
         cell(cells, "lora_parameters").source = "while True:\n    pass"

@@ -199,6 +199,7 @@ for name, kind in zip(sys.argv[2::2], sys.argv[3::2]):
 """
 
 
+@pytest.mark.slow
 def test_saved_and_read_where_there_is_no_minipeft(tmp_path: Path):
     for name, (_, options) in LEFT.items():
         model = ours_on(base_of(name), **options)

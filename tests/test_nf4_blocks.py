@@ -93,6 +93,15 @@ def public_values(codes: Tensor, state: Any) -> Tensor:
     return made.t() if codes.shape[0] == 1 else made  # it takes one row of codes for a transpose
 
 
+def flushed(value: Tensor) -> Tensor:
+    """Subnormal bfloat16 values as zeros of their sign.
+
+    Where the processor has it, bitsandbytes rounds by AVX512's VCVTNEPS2BF16, which knows none.
+    """
+    small = value.abs() < torch.finfo(value.dtype).tiny
+    return torch.where(small & (value.dtype == torch.bfloat16), value.sign() * 0, value)
+
+
 def same(x: Tensor, blocksize: int, nested: bool) -> bool:
     """Codes, scales and values are bitsandbytes'; whether its public function could be asked."""
     codes, state = BF.quantize_4bit(
@@ -118,10 +127,20 @@ def same(x: Tensor, blocksize: int, nested: bool) -> bool:
     assert torch.equal(x, before)
     public = bool(x.ndim) and x.shape[-1] % blocksize == 0
     if public:
-        assert bits(value) == bits(public_values(codes, state).reshape(x.shape))
+        theirs = bits(public_values(codes, state).reshape(x.shape))
+        assert theirs in (bits(value), bits(flushed(value)))
     return public
 
 
+def test_subnormal_bfloat16():
+    """Hypothesis comes across it in some runs: what it draws follows what else is imported."""
+    x = torch.tensor([[1e-39, -1e-39] * 16], dtype=torch.bfloat16)
+    assert same(x, 32, False)
+    assert bits(flushed(x)) == bits(torch.tensor([[0.0, -0.0] * 16], dtype=torch.bfloat16))
+    assert bits(flushed(x.float())) == bits(x.float())
+
+
+@pytest.mark.slow
 def test_codes_scales_and_values_are_bitsandbytes():
     seen: Counter[Any] = Counter()
 

@@ -25,6 +25,7 @@ FLOOR = {"full": 0.97, "lora": 0.95, "adapter": 0.95}
 LEARNED = [(m, t) for m in FLOOR for t in TASKS if m != "adapter" or t in ANSWERED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_held_out_loss_is_close_to_the_entropy_of_the_grammar(name):
     model, tokenizer = load_base(name)
@@ -36,6 +37,7 @@ def test_the_held_out_loss_is_close_to_the_entropy_of_the_grammar(name):
     assert report["parameters"] == model.num_parameters()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 @pytest.mark.parametrize("task", TASKS)
 def test_before_fine_tuning_no_task_is_answered(name, task):
@@ -60,6 +62,7 @@ def test_the_models_know_the_stories(name, prompt, says):
     assert complete(model, tokenizer, prompt).startswith(says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_script_writes_a_checkpoint_that_loads_and_repeats_itself(name, tmp_path):
     reports = [pretrain(name, tmp_path / str(i), steps=4) for i in (0, 1)]

@@ -48,6 +48,7 @@ def derivations(text: str) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_each_text_has_exactly_one_derivation_and_its_probability_is_the_reported_one(seed):
     told = story(random.Random(seed))

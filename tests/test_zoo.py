@@ -93,6 +93,7 @@ def test_wrong_types_are_named():
         load_base("tiny-gpt2", dtype="float16")
 
 
+@pytest.mark.slow
 def test_importing_is_light():
     code = (
         "import sys, minipeft.zoo, minipeft.tasks, minipeft.training, minipeft.assets.pretrain;"

@@ -10,6 +10,17 @@ from .claims import claims
 from .display import show
 from .exercise import CourseError
 from .oracle import import_peft
+from .ready import ready
 from .record import progress
 
-__all__ = ["CourseError", "check", "claims", "hint", "import_peft", "progress", "reveal", "show"]
+__all__ = [
+    "CourseError",
+    "check",
+    "claims",
+    "hint",
+    "import_peft",
+    "progress",
+    "ready",
+    "reveal",
+    "show",
+]

@@ -1,6 +1,7 @@
 """Writes notebooks/, exercises/ and solutions/ from the lessons and the package.
 
-    python -m minipeft.course.builder              all lessons, outputs of unchanged cells kept
+    python -m minipeft.course.builder              all lessons, outputs of unchanged cells kept;
+                                                   a changed first cell alone is executed
     python -m minipeft.course.builder 08 09        these lessons
     python -m minipeft.course.builder --execute 08 run them and store what they print
     python -m minipeft.course.builder --check      exit 1 and name the files that differ
@@ -14,6 +15,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -23,7 +25,16 @@ from ..errors import MinipeftError
 from . import glossary, lessons
 from .execute import run
 from .exercise import CourseError, Exercise, every
-from .notebooks import EXACT, exercise_notebook, lesson_notebook, markdown, page_notebook
+from .notebooks import (
+    EXACT,
+    SETUP,
+    code,
+    exercise_notebook,
+    lesson_notebook,
+    markdown,
+    notebook,
+    page_notebook,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,6 +123,25 @@ def orphans(root: Path, built: Sequence[str]) -> list[str]:
     return [f"{path}: belongs to no lesson" for path in paths if path not in built]
 
 
+def text(notebook: NotebookNode) -> str:
+    """A notebook as it is stored."""
+    nbformat.validate(notebook)
+    stored: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return stored.rstrip("\n") + "\n"
+
+
+def _has_run(notebook: NotebookNode) -> bool:
+    return any(cell.get("execution_count") for cell in notebook.cells)
+
+
+@cache
+def _setup_cell() -> NotebookNode:
+    """The first cell of every notebook, executed once."""
+    alone = notebook([code(SETUP)], "", "setup")
+    run(alone)
+    return nbformat.from_dict(alone.cells[0])  # type: ignore[no-any-return, no-untyped-call]
+
+
 def write(path: str, new: NotebookNode, root: Path, execute: bool, timeout: int) -> None:
     """Writes one notebook, executed if asked for."""
     file = root / path
@@ -122,10 +152,13 @@ def write(path: str, new: NotebookNode, root: Path, execute: bool, timeout: int)
             keep_outputs(new, nbformat.read(file, as_version=4))  # type: ignore[no-untyped-call]
         except Exception:  # a damaged notebook has no outputs to keep
             print(f"{path}: the stored file cannot be read and is written anew", file=sys.stderr)
-    nbformat.validate(new)
+        else:
+            first = new.cells[0]
+            if first.source == SETUP and not first.outputs and _has_run(new):
+                first.outputs, first.execution_count = _setup_cell().outputs, 1
+    stored = text(new)
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = nbformat.writes(new)  # type: ignore[no-untyped-call]
-    file.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    file.write_text(stored, encoding="utf-8")
     print(f"wrote {path}")
 
 

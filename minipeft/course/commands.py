@@ -1,9 +1,10 @@
-"""`minipeft progress` and `minipeft grade`, a part of the `minipeft` command."""
+"""`minipeft start`, `progress` and `grade`, a part of the `minipeft` command."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,7 +16,64 @@ from .exercise import CourseError
 
 app = typer.Typer(help="The course: what is done, and grading.", no_args_is_help=True)
 
+START = "notebooks/00_start.ipynb"
 STYLES = {"right": "green", "wrong": "red", "not attempted": "yellow", "no verdict": "red"}
+
+
+SAID = {
+    "written": "written",
+    "updated": "updated: untouched since they were written, now the new version",
+    "unchanged": "as they should be",
+    "kept": "changed by you: kept",
+    "beside": "changed by you: kept, with the new version beside",
+}
+
+
+@app.command()
+def start(
+    folder: Annotated[
+        Path, typer.Argument(help="where your copy of the course is to be; made if missing")
+    ] = Path("minipeft-course"),
+) -> None:
+    """Write the course's notebooks to a folder of yours, or bring them up to date.
+
+    What you have changed stays as it is. The exit status is 2 if the folder cannot be used.
+    """
+    try:
+        from .start import start as run
+    except ImportError as error:
+        _needs_packages("start", error)
+    folder = folder.expanduser()
+    try:
+        steps = run(folder)
+    except CourseError as error:
+        _refused(error)
+    table = Table(show_header=False)
+    table.add_column(justify="right")
+    for state, words in SAID.items():
+        if number := sum(step.state == state for step in steps):
+            table.add_row(str(number), words)
+    typer.echo(f"The course's notebooks in {folder}")
+    Console().print(table)
+    for step in steps:
+        if step.state == "beside":
+            typer.echo(f"{step.path} is yours; the new version is {step.target}")
+    if any(step.state == "beside" for step in steps):
+        typer.echo("Take over what you want from a new version, then delete it.")
+    typer.echo(f"Open it: jupyter lab {shlex.quote(str(folder / START))}")
+
+
+def _needs_packages(command: str, error: ImportError) -> NoReturn:
+    typer.echo(
+        f"minipeft {command} needs the course's packages: pip install 'minipeft[course]' ({error})",
+        err=True,
+    )
+    raise typer.Exit(2) from None
+
+
+def _refused(error: CourseError) -> NoReturn:
+    typer.echo(f"minipeft: {error}", err=True)
+    raise typer.Exit(2) from None
 
 
 @app.command()
@@ -43,13 +101,11 @@ def grade(
     try:
         from .grade import grade as run
     except ImportError as error:
-        typer.echo(f"grading needs the course's packages: pip install 'minipeft[course]' ({error})")
-        raise typer.Exit(2) from None
+        _needs_packages("grade", error)
     try:
         grades = run(notebook, timeout)
     except CourseError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+        _refused(error)
     table = Table(title=notebook.name, show_lines=True)
     for name in ("exercise", "verdict", "why"):
         table.add_column(name)

@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from .. import __version__
 from . import glossary, settings
 from .exercise import Exercise
 from .lessons import Lesson
@@ -16,14 +17,28 @@ from .lift import cell
 
 EXACT = "nbval-check-output"  # nbval compares the stored output of cells with this tag
 
-SETUP = f"""\
-try:
-    import minipeft
-except ImportError:  # Colab, or a fresh environment
-    %pip install --quiet "{settings.INSTALL}"
-    import minipeft
 
-print("minipeft", minipeft.__version__)"""
+def setup(install: str = settings.INSTALL, version: str = __version__) -> str:
+    """The first cell: installs minipeft where it is missing, and says if the kernel is not fit.
+
+    Args:
+        install: what pip is given; pip replaces no package that is new enough, torch the least.
+        version: of the minipeft that writes the notebook.
+    """
+    return f"""\
+try:
+    import minipeft.course
+except ImportError:  # Colab, or a fresh environment
+    %pip install --quiet "{install}"
+    import importlib
+
+    importlib.invalidate_caches()  # so that this kernel sees what pip has just written
+    import minipeft.course
+
+minipeft.course.ready("{version}")"""
+
+
+SETUP = setup()
 
 INTRO = """\
 Fill the body under each `# YOUR TURN`, run the cell, then run the `check` below it. It says \
