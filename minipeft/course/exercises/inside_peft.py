@@ -50,8 +50,8 @@ takes the wrappers out again.
             "names of its children?",
             "for each parent in self.model.modules() that is not itself one of new.values(): for "
             "each (name, child) of parent._modules: if child is in new, put new[child] there.",
-            "`for parent in [m for m in self.model.modules() if m not in new.values()]:` and inside "
-            "`for name, child in parent._modules.items(): ...`; the list is made before you begin.",
+            "`for parent in [m for m in self.model.modules() if m not in new.values()]:` and "
+            "inside `for name, child in parent._modules.items(): ...`; the list is made before you begin.",
         ),
         check=checks.replace,
     ),

@@ -1,4 +1,4 @@
-"""The proofs of lesson 15 on peft's modules and class tree; those that make a model: peft_models.py."""
+"""The proofs of lesson 15 on peft's modules and class tree; peft_models.py has the others."""
 
 from __future__ import annotations
 
@@ -207,20 +207,6 @@ def abstract(peft: Any) -> str:
     return "BaseTunerLayer() can be made; merge() and unmerge() raise NotImplementedError"
 
 
-@proves("tree-wraps")
-@of_peft
-def wraps(peft: Any) -> str:
-    """The bases, and what an adapted layer is."""
-    lora = importlib.import_module("peft.tuners.lora")
-    hold(not issubclass(lora.Linear, nn.Linear), "it is an nn.Linear")
-    hold(not issubclass(lora.Embedding, nn.Embedding), "it is an nn.Embedding")
-    layer = nn.Linear(3, 2)
-    made = peft.get_peft_model(nn.Sequential(layer), peft.LoraConfig(target_modules=["0"]))
-    (adapted,) = (m for m in made.modules() if isinstance(m, lora.Linear))
-    hold(adapted.base_layer is layer, "another layer")
-    return f"{bases(lora.Linear)}, {bases(lora.Embedding)}; base_layer is the layer itself"
-
-
 @proves("tree-conv")
 def conv() -> str:
     """torch's names."""
@@ -231,24 +217,6 @@ def conv() -> str:
     lora = importlib.import_module("peft.tuners.lora")
     hold(not hasattr(lora, "Conv2D"), "peft has Conv2D")
     return f"torch.nn has no Conv2D; peft's class is {bases(lora.Conv2d)}"
-
-
-@proves("tree-quant")
-@of_peft
-def quant(peft: Any) -> str:
-    """The file gptq.py."""
-    gptq = importlib.import_module("peft.tuners.lora.gptq")
-    hold(not hasattr(gptq, "QuantLinear"), "QuantLinear is there")
-    return f"{bases(gptq.GPTQLoraLinear)} in {gptq.__name__}"
-
-
-@proves("tree-base-tuner")
-@of_peft
-def base_tuner(peft: Any) -> str:
-    """The order of its bases."""
-    text = bases(importlib.import_module("peft.tuners.tuners_utils").BaseTuner)
-    hold(text == "BaseTuner(Module, ABC)", text)
-    return f"{text}; {bases(peft.LoraModel)}"
 
 
 @proves("tree-prefix-config")

@@ -1,14 +1,16 @@
-"""The proofs of lesson 15 that make a model: what holds what, and the notes' image classifier."""
+"""The proofs of lesson 15 on what holds what, the layers' classes, and the image classifier."""
 
 from __future__ import annotations
 
 import builtins
+import importlib
 import inspect
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ... import LoraConfig, LoraModel, PeftModel, get_peft_model
 from ...errors import CheckpointNotFoundError, TargetError
@@ -171,3 +173,35 @@ def lora_model() -> str:
         return f"TypeError: {str(error).partition('__init__() ')[2]}; minipeft has a default"
     hold(False, "peft took the call")
     return ""
+
+
+@proves("tree-wraps")
+@of_peft
+def wraps(peft: Any) -> str:
+    """The bases, and what an adapted layer is."""
+    lora = importlib.import_module("peft.tuners.lora")
+    hold(not issubclass(lora.Linear, nn.Linear), "it is an nn.Linear")
+    hold(not issubclass(lora.Embedding, nn.Embedding), "it is an nn.Embedding")
+    layer = nn.Linear(3, 2)
+    made = peft.get_peft_model(nn.Sequential(layer), peft.LoraConfig(target_modules=["0"]))
+    (adapted,) = (m for m in made.modules() if isinstance(m, lora.Linear))
+    hold(adapted.base_layer is layer, "another layer")
+    return f"{bases(lora.Linear)}, {bases(lora.Embedding)}; base_layer is the layer itself"
+
+
+@proves("tree-quant")
+@of_peft
+def quant(peft: Any) -> str:
+    """The file gptq.py."""
+    gptq = importlib.import_module("peft.tuners.lora.gptq")
+    hold(not hasattr(gptq, "QuantLinear"), "QuantLinear is there")
+    return f"{bases(gptq.GPTQLoraLinear)} in {gptq.__name__}"
+
+
+@proves("tree-base-tuner")
+@of_peft
+def base_tuner(peft: Any) -> str:
+    """The order of its bases."""
+    text = bases(importlib.import_module("peft.tuners.tuners_utils").BaseTuner)
+    hold(text == "BaseTuner(Module, ABC)", text)
+    return f"{text}; {bases(peft.LoraModel)}"

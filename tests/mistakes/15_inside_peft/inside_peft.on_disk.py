@@ -42,7 +42,7 @@ def no_return(name, adapter):
 
 
 def right_one(name, adapter):
-    head, dot, tail = name.rpartition(f".{adapter}.weight")
+    head, dot, _ = name.rpartition(f".{adapter}.weight")
     return head + ".weight" if dot and head.endswith(("lora_A", "lora_B")) else name
 
 
