@@ -51,7 +51,7 @@ takes the wrappers out again.
             "for each parent in self.model.modules() that is not itself one of new.values(): for "
             "each (name, child) of parent._modules: if child is in new, put new[child] there.",
             "`for parent in [m for m in self.model.modules() if m not in new.values()]:` and "
-            "inside `for name, child in parent._modules.items(): ...`; the list is made before you begin.",
+            "inside `for name, child in parent._modules.items(): ...`; list the parents first.",
         ),
         check=checks.replace,
     ),

@@ -67,9 +67,7 @@ def same_names(peft: Any) -> str:
 @of_peft
 def hub(peft: Any) -> str:
     """What transformers' mixin defines."""
-    from transformers.utils import PushToHubMixin
-
-    kind: type = PushToHubMixin
+    kind = importlib.import_module("transformers.utils").PushToHubMixin
     hold(issubclass(peft.PeftConfig, kind), "PeftConfig does not inherit from it")
     own = [name for name in vars(kind) if not name.startswith("__")]
     hold("push_to_hub" in own and len(own) > 1, f"{own}")
@@ -227,4 +225,4 @@ def prefix_config(peft: Any) -> str:
     hold(kind is peft.PrefixTuningConfig, "another class")
     config, ours = kind(num_virtual_tokens=4), PrefixTuningConfig(num_virtual_tokens=4)
     hold(config.peft_type == ours.peft_type == "PREFIX_TUNING", f"{config.peft_type}")
-    return f"{bases(kind)}, {ours.peft_type.value}"
+    return f"{bases(kind)}, {config.peft_type.value}"

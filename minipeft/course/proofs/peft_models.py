@@ -90,8 +90,9 @@ def vit(labels: int = 101) -> Any:
     """ViT-base without its weights."""
     from transformers import ViTConfig, ViTForImageClassification
 
+    options: Any = {"num_labels": labels}
     with torch.device("meta"):
-        model: Any = ViTForImageClassification(ViTConfig(num_labels=labels))
+        model: Any = ViTForImageClassification(ViTConfig(**options))
         return model
 
 
@@ -152,8 +153,8 @@ def defalut() -> str:
                 hold(name == "defalut", "the default adapter is not found")
             else:
                 hold(name == "default", "it is found all the same")
-    file = "adapter_model.safetensors"
-    hold(found == [file, f"defalut/{file}"], f"{found}")
+    last = "adapter_model.safetensors"
+    hold(found == [last, f"defalut/{last}"], f"{found}")
     return f"saved in {found[1]}, where from_pretrained(folder) finds no adapter"
 
 
