@@ -42,7 +42,8 @@ def imports(module: ModuleType, tree: ast.Module, code: str, top: str) -> list[s
         code: the lifted code; `package` in it stands for the module itself.
         top: the name that the code defines.
     """
-    used = {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)} | {""}
+    nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)]
+    used = {n.id for n in nodes if isinstance(n.ctx, ast.Load)} | {""}  # not what it defines
     plain: set[str] = set()
     froms: dict[str, set[str]] = {module.__name__: set()}
     future = False
