@@ -154,7 +154,7 @@ Leave the shapes and `forward` as they are.
         hints=(
             "What must W_up σ(W_down x + b_down) + b_up be at the start? How many of the four have "
             "to be zero for that?",
-            "∂L/∂W_up = g zᵀ with z = σ(W_down x + b_down), and ∂L/∂W_down contains W_up: with "
+            "∂ℒ/∂W_up = g zᵀ with z = σ(W_down x + b_down), and ∂ℒ/∂W_down contains W_up: with "
             "one of the matrices zero, the other one's way to learn stays open; with both zero, "
             "neither learns.",
             "`nn.init.zeros_(self.up_project.weight)` in the place of its Xavier line.",

@@ -158,9 +158,9 @@ is frozen. A model without any raises `ValueError`, and is left as it was.
         lesson="03_bitfit",
         title="Predict which biases cannot matter",
         task="""\
-The score of a query q with the keys k₁, ..., k_T is softmax over t of q · k_t / √d. A bias of the
-projection adds one vector to *all* queries, or to all keys, or to all values. One of the three
-changes no output whatever it is. Which: `"q"`, `"k"` or `"v"`?
+A query q gives the tokens t the shares softmax over t of q · k_t / √d_h, for keys k₁, ..., k_T of
+one head of width d_h. A bias of the projection adds one vector to *all* queries, or to all keys,
+or to all values. One of the three changes no output whatever it is. Which: `"q"`, `"k"` or `"v"`?
 """,
         hints=(
             "What does softmax do when the same number is added to all its entries?",

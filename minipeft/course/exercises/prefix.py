@@ -73,7 +73,8 @@ EXERCISES = [
         lesson="07_prefix",
         title="Attention that finds a prefix",
         task="""\
-Write one attention head that finds n trained keys and values before those of the text:
+Write one attention head that finds n trained keys and values before those of the text (n virtual
+tokens, since `v` stands for the values here; d is the width of the head):
 
     softmax(q [Pᴷ; K]ᵀ / √d) [Pⱽ; V]
 
@@ -158,8 +159,8 @@ How many numbers does the method train beside this model? Return an `int`.
         title="Find the bug in the notes",
         task="""\
 This is the class of note 003, lines 344 to 373, to be called on the hidden states before each
-layer. It gives each layer its own prompts, as it should, and puts them before those of the layers
-below: in 12 layers with 4 tokens each, a text of 10 tokens becomes 58 positions.
+layer. It gives each layer its own n prompts, as it should, and puts them before those of the layers
+below: in 12 layers with n = 4, a text of 10 tokens becomes 58 positions.
 
 Mend `forward` so that the length is n + t in every layer: layer 0 puts its n prompts before the
 text, and each later layer puts its own in the place of the last layer's. (That is deep prompt
