@@ -207,7 +207,7 @@ class Wrapper(Slot):
         if not here:
             return
         methods: list[Any] = [self.adapters[name] for name in here]
-        # The input is changed for all of them: l ⊙ x meets W + ΔW, so it is folded in last.
+        # The input is changed for all of them: ℓ ⊙ x meets W + ΔW, so it is folded in last.
         methods.sort(key=lambda method: bool(method.changes_input))
         base = self._base()
         weight, bias, self.loss = merging.fold(base, methods, type(self.base_layer).__name__, here)

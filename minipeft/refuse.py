@@ -194,7 +194,7 @@ def shared_weights(model: nn.Module, names: tuple[str, ...]) -> None:
 def merge_order(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names in the order in which they act, if merging them leaves the answer as it is.
 
-    What is merged acts before what stays beside the layer: l ⊙ (W + ΔW)x is not l ⊙ Wx + ΔWx.
+    What is merged acts before what stays beside the layer: ℓ ⊙ (W + ΔW)x is not ℓ ⊙ Wx + ΔWx.
     Adapters of one kind may change places, others not; and a changed input is changed for all.
 
     Raises:

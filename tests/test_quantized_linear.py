@@ -1,4 +1,4 @@
-"""The 4-bit layer alone: a linear layer with dq(W), which nobody keeps.
+"""The 4-bit layer alone: a linear layer with dq(Q), which nobody keeps.
 
 The oracle is a dense layer with the same W, as `dequantize` gives it; that W itself is held by
 test_nf4_*.py. The sums are the same products in the same order, so everything is to the bit.

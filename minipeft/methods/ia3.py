@@ -1,7 +1,7 @@
 """IA³: scale what flows through a layer, entry by entry, by a learned vector that starts at one.
 
-    attention     softmax(Q (l_k ⊙ K)ᵀ / √d_k) (l_v ⊙ V)
-    feed-forward  (l_ff ⊙ γ(W₁ x)) W₂
+    attention     softmax(Q (ℓ_k ⊙ K)ᵀ / √d_head) (ℓ_v ⊙ V)
+    feed-forward  (ℓ_ff ⊙ γ(W₁ x)) W₂
 
 Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
 Learning" (arXiv 2205.05638), section 3.3. Lecture note: 001_6dba3b3b8af31941.txt, lines 141-154,
@@ -30,16 +30,16 @@ Layers = dict[str, nn.Module]
 
 
 class IA3(Method["IA3Config"]):
-    """l ⊙ y on a layer's output; with feedforward=True, l ⊙ x on its input.
+    """ℓ ⊙ y on a layer's output; with feedforward=True, ℓ ⊙ x on its input.
 
     Args:
         features: the width of what is scaled.
         feedforward: scale the input of the layer instead of its output.
-        init_ia3_weights: l = 1, so that nothing changes at the start; False: l normal, for tests.
+        init_ia3_weights: ℓ = 1, so that nothing changes at the start; False: ℓ normal, for tests.
 
     Attributes:
-        ia3_l: l, shape (features, 1), or (1, features) on the feed-forward: as peft stores it,
-            so that l ⊙ W scales the rows or the columns of W (out, in).
+        ia3_l: ℓ, shape (features, 1), or (1, features) on the feed-forward: as peft stores it,
+            so that ℓ ⊙ W scales the rows or the columns of W (out, in).
     """
 
     def __init__(self, features: int, feedforward: bool = False, init_ia3_weights: bool = True):
@@ -49,11 +49,11 @@ class IA3(Method["IA3Config"]):
         self.ia3_l = nn.Parameter(torch.ones(shape) if init_ia3_weights else torch.randn(shape))
 
     def vector(self) -> Tensor:
-        """l for all entries of what is scaled, in the shape of `ia3_l`."""
+        """ℓ for all entries of what is scaled, in the shape of `ia3_l`."""
         return self.ia3_l
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., features) -> l ⊙ x, multiplied in l's dtype and rounded once to x's."""
+        """x (..., features) -> ℓ ⊙ x, multiplied in ℓ's dtype and rounded once to x's."""
         return (x * self.vector().flatten()).to(x.dtype)
 
     def before(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class IA3(Method["IA3Config"]):
         return scaled
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Rows: l ⊙ (W x + b) = (l ⊙ W) x + l ⊙ b. Columns: W (l ⊙ x) + b = (W ⊙ lᵀ) x + b."""
+        """Rows: ℓ ⊙ (W x + b) = (ℓ ⊙ W) x + ℓ ⊙ b. Columns: W (ℓ ⊙ x) + b = (W ⊙ ℓᵀ) x + b."""
         whole = self.vector()
         if bias is not None and not self.changes_input:
             bias = whole.flatten() * bias
@@ -156,9 +156,9 @@ def is_fused(model: nn.Module | None, name: str) -> bool:
 
 
 class FusedIA3(IA3):
-    """l ⊙ y beside a layer that computes Q, K and V together: l is one on Q's rows, for good.
+    """ℓ ⊙ y beside a layer that computes Q, K and V together: ℓ is one on Q's rows, for good.
 
-    On disk l is whole, (features, 1), so that Hugging Face peft reads it.
+    On disk ℓ is whole, (features, 1), so that Hugging Face peft reads it.
 
     Args:
         features: the layer's width, 3d.
@@ -166,7 +166,7 @@ class FusedIA3(IA3):
         init_ia3_weights: as in `IA3`.
 
     Attributes:
-        ia3_l: l on those rows, (2d, 1).
+        ia3_l: ℓ on those rows, (2d, 1).
     """
 
     rows: Tensor
@@ -206,7 +206,7 @@ class IA3Config(LayerConfig):
         feedforward_modules: which of them on the input; names or a pattern, as target_modules;
             [] for none; None for the architecture's default. Two lists are joined: what is named
             here is scaled even if it is not among the targets. A pattern chooses alone.
-        init_ia3_weights: start with l = 1; False starts at random, for tests.
+        init_ia3_weights: start with ℓ = 1; False starts at random, for tests.
         fan_in_fan_out: as in `LoraConfig`.
         fused_qkv: beside a layer that computes Q, K and V together, "qkv" scales all three, as
             peft does; "kv" keys and values only, as the paper does.

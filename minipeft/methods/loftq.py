@@ -102,7 +102,7 @@ def loftq(
     for _ in range(iterations):
         q = quantize(w - update, QUANT_TYPE[bits], name=name)
         u, sigma, vt = torch.linalg.svd(w - dequantize(q), full_matrices=False)
-        root = sigma[:r].sqrt() / math.sqrt(scaling)  # half of σ_i / s to each factor
+        root = sigma[:r].sqrt() / math.sqrt(scaling)  # √(σ_i / s) to each factor
         lora_B, lora_A = u[:, :r] * root, root[:, None] * vt[:r]  # (out, r), (r, in)
         update = scaling * lora_B @ lora_A
     return q, lora_A.contiguous(), lora_B.contiguous()

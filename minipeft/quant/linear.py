@@ -1,6 +1,6 @@
 """The 4-bit layer: a frozen linear layer whose W exists only while it is used.
 
-    y = x dq(W)ᵀ + b        dx = dy dq(W)        dq(W): dequantized, used once and forgotten
+    y = x dq(Q)ᵀ + b        dx = dy dq(Q)        dq(Q): W dequantized, used once and forgotten
 
 Autograd keeps the packed codes: the backward pass dequantizes them again. That costs time and saves
 the memory that quantization was for. W is frozen, so it gets no gradient, but the gradient of the
@@ -30,7 +30,7 @@ def compiled_expand() -> Callable[..., Tensor]:
 
 
 class Packed(torch.autograd.Function):
-    """y = x dq(W)ᵀ, keeping only what W is packed in."""
+    """y = x dq(Q)ᵀ, keeping only what W is packed in."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: QuantizedLinear) -> Tensor:
@@ -46,7 +46,7 @@ class Packed(torch.autograd.Function):
 
 
 class QuantizedLinear(nn.Module):
-    """y = x dq(W)ᵀ + b, with W frozen in k bits.
+    """y = x dq(Q)ᵀ + b, with W frozen in k bits.
 
     Args:
         weight: W, (out, in), quantized.

@@ -1,6 +1,6 @@
 """What the exercises of lesson 10 test: numbers worked by hand, algebra, autograd.
 
-l is set before an output is looked at: at l = 1 every scale looks right.
+ℓ is set before an output is looked at: at ℓ = 1 every scale looks right.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ LX = torch.tensor([[2.0, 0.0, -3.0], [8.0, 0.0, -6.0], [14.0, 0.0, -9.0]])
 
 
 def _set(layer: Any, values: Tensor) -> Any:
-    """Puts known numbers into l, whichever way it is stored."""
+    """Puts known numbers into ℓ, whichever way it is stored."""
     with torch.no_grad():
         layer.ia3_l.copy_(values.view_as(layer.ia3_l))
     return layer
 
 
 def forward(answer: Any) -> str:
-    """l ⊙ x by hand, in both layouts of l; gradients; one rounding."""
+    """ℓ ⊙ x by hand, in both layouts of ℓ; gradients; one rounding."""
     for feedforward in (False, True):
         layer, x = _set(answer(3, feedforward=feedforward), L), X.clone()
         got = layer(x)
         said = f"with feedforward={feedforward} "
         expect(torch.equal(x, X), f"{said}x was changed in place; return a new tensor")
         known = [
-            (X * L[:, None], f"{said}l scales the tokens, the rows of x; it scales the features"),
-            (X + L, f"{said}l is added; it multiplies"),
-            (X + X * L, f"{said}x is added to l ⊙ x; l itself starts at one"),
-            (X, f"{said}x comes back as it was: l is missing"),
-            (LX.sum(-1), f"{said}the products are summed; l ⊙ x keeps every feature"),
-            (LX.sum(-1, keepdim=True), f"{said}the products are summed; l ⊙ x keeps every feature"),
+            (X * L[:, None], f"{said}ℓ scales the tokens, the rows of x; it scales the features"),
+            (X + L, f"{said}ℓ is added; it multiplies"),
+            (X + X * L, f"{said}x is added to ℓ ⊙ x; ℓ itself starts at one"),
+            (X, f"{said}x comes back as it was: ℓ is missing"),
+            (LX.sum(-1), f"{said}the products are summed; ℓ ⊙ x keeps every feature"),
+            (LX.sum(-1, keepdim=True), f"{said}the products are summed; ℓ ⊙ x keeps every feature"),
         ]
         expect_close(got, LX, f"{said}the output", diagnose=known)
-        expect(got.requires_grad, f"{said}no gradient reaches l: a detach, .data or no_grad")
+        expect(got.requires_grad, f"{said}no gradient reaches ℓ: a detach, .data or no_grad")
         got.sum().backward()
         grad = layer.ia3_l.grad.flatten()
-        expect_close(grad, torch.tensor([12.0, 15.0, 18.0]), f"{said}the gradient of l")
+        expect_close(grad, torch.tensor([12.0, 15.0, 18.0]), f"{said}the gradient of ℓ")
         expect_close(
             layer(X.view(3, 1, 3)), LX.view(3, 1, 3), "for x of shape (3, 1, 3) the output"
         )
@@ -55,13 +55,13 @@ def forward(answer: Any) -> str:
             return 2.0 * self.ia3_l  # type: ignore[no-any-return]
 
     twice = _set(Doubled(3), L)(X)
-    message = "l is read from `ia3_l`; take `self.vector()`, which a fused layer fills with ones"
+    message = "ℓ is read from `ia3_l`; take `self.vector()`, which a fused layer fills with ones"
     expect_close(twice, 2 * LX, "the output of a subclass", diagnose=[(LX, message)])
     half = torch.bfloat16  # 1.9921875 · 1.0039 = 1.99996; the next bfloat16 above is 2
     low = _set(answer(1), torch.tensor([1.0039]))(torch.tensor([1.9921875], dtype=half))
     expect(isinstance(low, Tensor) and low.dtype == half, f"bfloat16 in, {describe(low)} out")
-    expect(low.item() == 2, "l was rounded to bfloat16 before the product; round the product, once")
-    return "l ⊙ x by hand in both layouts, leading dimensions, gradients, one rounding in bfloat16"
+    expect(low.item() == 2, "ℓ was rounded to bfloat16 before the product; round the product, once")
+    return "ℓ ⊙ x by hand in both layouts, leading dimensions, gradients, one rounding in bfloat16"
 
 
 def fold(answer: Any) -> str:
@@ -80,16 +80,16 @@ def fold(answer: Any) -> str:
         wanted, other = (columns, rows) if feedforward else (rows, columns)
         axis = "the columns, which meet the input" if feedforward else "the rows, one per output"
         known = [
-            (other, f"{said}l scales the wrong axis of W; it scales {axis}"),
-            (w, f"{said}W comes back as it was: l is missing"),
-            (w + layer.vector(), f"{said}l is added to W; it multiplies"),
+            (other, f"{said}ℓ scales the wrong axis of W; it scales {axis}"),
+            (w, f"{said}W comes back as it was: ℓ is missing"),
+            (w + layer.vector(), f"{said}ℓ is added to W; it multiplies"),
         ]
         expect_close(pair[0], wanted, f"{said}the folded weight", diagnose=known)
         if feedforward:
-            known = [(scale * b, f"{said}b is scaled; it is added after W, where l is no more")]
+            known = [(scale * b, f"{said}b is scaled; it is added after W, where ℓ is no more")]
             expect_close(pair[1], b, f"{said}the bias", diagnose=known)
         else:
-            known = [(b, f"{said}b is not scaled; l ⊙ (W x + b) scales it too")]
+            known = [(b, f"{said}b is not scaled; ℓ ⊙ (W x + b) scales it too")]
             expect_close(pair[1], scale * b, f"{said}the folded bias", diagnose=known)
         try:
             _, none = layer.fold(w.clone(), None)
@@ -112,19 +112,19 @@ def vector(answer: Any) -> str:
             want - (want == 1).float(),
             "the other rows are zero: that switches them off; one is asked",
         ),
-        (torch.tensor([[10.0], [-5.0], [1.0], [1.0], [1.0]]), "l stands in the first rows"),
-        (torch.ones(5, 1), "l is one everywhere: `index_copy` returns its result"),
-        (torch.tensor([[10.0], [-5.0]]), "l has K's and V's rows only; all are asked for"),
-        (want.flatten(), "l has shape (5,); as it is stored, it is (features, 1)"),
+        (torch.tensor([[10.0], [-5.0], [1.0], [1.0], [1.0]]), "ℓ stands in the first rows"),
+        (torch.ones(5, 1), "ℓ is one everywhere: `index_copy` returns its result"),
+        (torch.tensor([[10.0], [-5.0]]), "ℓ has K's and V's rows only; all are asked for"),
+        (want.flatten(), "ℓ has shape (5,); as it is stored, it is (features, 1)"),
     ]
     got = layer.vector()
-    expect_close(got, want, "l with rows [1, 4] of 5", diagnose=known)
+    expect_close(got, want, "ℓ with rows [1, 4] of 5", diagnose=known)
     expect(got.requires_grad, "no gradient reaches ia3_l: a detach, .data or no_grad")
     (got.flatten() * torch.arange(5.0)).sum().backward()
     expect_close(layer.ia3_l.grad, torch.tensor([[1.0], [4.0]]), "the gradient of ia3_l")
     layer = _set(answer(4, torch.tensor([0, 2, 3])), torch.tensor([2.0, 3.0, 4.0]))
-    expect_close(layer(torch.ones(4)), torch.tensor([2.0, 1.0, 3.0, 4.0]), "l ⊙ (1, 1, 1, 1)")
-    return "l with rows [1, 4] of 5 and [0, 2, 3] of 4, one elsewhere; gradients"
+    expect_close(layer(torch.ones(4)), torch.tensor([2.0, 1.0, 3.0, 4.0]), "ℓ ⊙ (1, 1, 1, 1)")
+    return "ℓ with rows [1, 4] of 5 and [0, 2, 3] of 4, one elsewhere; gradients"
 
 
 def count(answer: Any) -> str:
@@ -132,7 +132,7 @@ def count(answer: Any) -> str:
     known = [
         (12 * (3 * 768 + 3072), "64,512 is peft's reading, which scales Q too; the paper does not"),
         (12 * (768 + 3072), "K or V is missing: each has a vector of its own"),
-        (12 * (2 * 768 + 768), "l_ff scales the input of down_proj, which is `inner` wide"),
+        (12 * (2 * 768 + 768), "ℓ_ff scales the input of down_proj, which is `inner` wide"),
         (12 * 2 * 768, "the feed-forward is missing"),
         (2 * 768 + 3072, "that is one layer; there are `layers`"),
         (12 * (2 * 768 * 768 + 768 * 3072), "that is the frozen matrices; a vector has one axis"),
@@ -201,19 +201,19 @@ def without_q(answer: Any) -> str:
         return torch.tensor([1.0, 1.0, *k, 11.0, 13.0])[:, None]
 
     known = [
-        (with_k(5.0, 7.0), "l_q is lost: the scores have changed"),
-        (with_k(7.0, 4.0), "l_q is added to l_k; scales multiply"),
-        (with_k(2.5, -7 / 3), "l_k is divided by l_q; the product of the two must stay"),
-        (with_k(2.0, -3.0), "l_k is lost: only l_q stands on K"),
+        (with_k(5.0, 7.0), "ℓ_q is lost: the scores have changed"),
+        (with_k(7.0, 4.0), "ℓ_q is added to ℓ_k; scales multiply"),
+        (with_k(2.5, -7 / 3), "ℓ_k is divided by ℓ_q; the product of the two must stay"),
+        (with_k(2.0, -3.0), "ℓ_k is lost: only ℓ_q stands on K"),
         (torch.cat([given[:2], want[2:]]), "Q keeps its scale too: it counts twice in the scores"),
         (torch.cat([0 * given[:2], want[2:]]), "Q is switched off by zeros; one is asked for"),
         (
             torch.cat([want[:4], given[:2] * given[4:]]),
-            "l_q was moved into V too; no score is there",
+            "ℓ_q was moved into V too; no score is there",
         ),
-        (given, "l comes back as it was"),
+        (given, "ℓ comes back as it was"),
     ]
-    expect_close(got, want, "l'", diagnose=known)
+    expect_close(got, want, "ℓ'", diagnose=known)
     d = 4
     old = torch.randn(3 * d, 1)
     new = answer(old).flatten()
@@ -221,4 +221,4 @@ def without_q(answer: Any) -> str:
     flat = old.flatten()
     before = (flat[:d] * q) @ (flat[d : 2 * d] * k).T
     expect_close((new[:d] * q) @ (new[d : 2 * d] * k).T, before, "the scores", atol=1e-5)
-    return "l'_q = 1 and l'_k = l_q ⊙ l_k by hand; the same scores for queries and keys drawn"
+    return "ℓ'_q = 1 and ℓ'_k = ℓ_q ⊙ ℓ_k by hand; the same scores for queries and keys drawn"

@@ -34,7 +34,7 @@ def backward(answer: Any) -> str:
     through = dy @ w
     known: dict[str, list[tuple[Any, str]]] = {
         "dx": [
-            (through, "dx has the path through dq(W) only; x also goes through B A"),
+            (through, "dx has the path through dq(Q) only; x also goes through B A"),
             (s * dy @ b @ a, "dx has the path through B A only; the frozen W passes gradients too"),
             (through + dy @ b @ a, "in dx the scale s is missing before B A"),
             (through + s * s * dy @ b @ a, "in dx the scale counts twice"),

@@ -1,4 +1,4 @@
-"""The exercises of lesson 10, IA³: scale, fold, choose rows, count, and do without l_q."""
+"""The exercises of lesson 10, IA³: scale, fold, choose rows, count, and do without ℓ_q."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import torch
 
 
 def without_q(scale):
-    """l (3d, 1) of a fused projection -> l' (3d, 1), the same function with ones on Q."""
+    """ℓ (3d, 1) of a fused projection -> ℓ' (3d, 1), the same function with ones on Q."""
 {body}
 '''
 WITHOUT_Q_BODY = """\
@@ -49,15 +49,15 @@ EXERCISES = [
         title="The scale",
         target=f"{FILE}:IA3.forward",
         task="""\
-Return l ⊙ x for `x` (..., features).
+Return ℓ ⊙ x for `x` (..., features).
 
-l is `self.vector()`: as it is stored, (features, 1), or (1, features) on the feed-forward. The
-model may run in bfloat16 while l is float32: multiply in float32 and round the product once, to the
+ℓ is `self.vector()`: as it is stored, (features, 1), or (1, features) on the feed-forward. The
+model may run in bfloat16 while ℓ is float32: multiply in float32 and round the product once, to the
 dtype of `x`.
 """,
         hints=(
-            "Which of x's axes does l lie along, and which shape must l have for that?",
-            "h[..., i] = l[i] · x[..., i]: (..., features) times (features,), then x's dtype.",
+            "Which of x's axes does ℓ lie along, and which shape must ℓ have for that?",
+            "h[..., i] = ℓ[i] · x[..., i]: (..., features) times (features,), then x's dtype.",
             "`return (x * self.vector().flatten()).to(...)`.",
         ),
         check=checks.forward,
@@ -68,15 +68,15 @@ dtype of `x`.
         title="Fold the scale into W",
         target=f"{FILE}:IA3.fold",
         task="""\
-Return the pair (W', b') of the one linear layer that does what the frozen layer and l do together.
+Return the pair (W', b') of the one linear layer that does what the frozen layer and ℓ do together.
 
-`weight` is W (out, in), `bias` is b (out,) or None. Where `self.changes_input`, l (1, in) scales
-the layer's input; otherwise l (out, 1) scales its output. l is `self.vector()`. Return new tensors
+`weight` is W (out, in), `bias` is b (out,) or None. Where `self.changes_input`, ℓ (1, in) scales
+the layer's input; otherwise ℓ (out, 1) scales its output. ℓ is `self.vector()`. Return new tensors
 where something changes.
 """,
         hints=(
-            "Write out l ⊙ (W x + b) and W (l ⊙ x) + b. In which of them does b stand inside?",
-            "Output: W' = l ⊙ W by rows, (out, 1) · (out, in), and b' = l ⊙ b. Input: W' = W ⊙ l "
+            "Write out ℓ ⊙ (W x + b) and W (ℓ ⊙ x) + b. In which of them does b stand inside?",
+            "Output: W' = ℓ ⊙ W by rows, (out, 1) · (out, in), and b' = ℓ ⊙ b. Input: W' = W ⊙ ℓ "
             "by columns, (out, in) · (1, in), and b stays.",
             "`self.vector() * weight` does both for W; the bias is `bias` if it is None or "
             "`self.changes_input`, else `self.vector().flatten() * bias`.",
@@ -92,12 +92,12 @@ where something changes.
 Where one layer computes Q, K and V together, the paper's IA³ scales K and V: some rows of the
 output, `self.rows`, int64. `self.ia3_l` has one number for each of them, (2d, 1).
 
-Return l for all rows, (self.features, 1): `ia3_l` in its rows, and what changes nothing in the
+Return ℓ for all rows, (self.features, 1): `ia3_l` in its rows, and what changes nothing in the
 others.
 """,
         hints=(
             "Which number changes nothing when it multiplies?",
-            "l[rows[i]] = ia3_l[i], else 1: ones (3d, 1), filled at `rows` (2d,).",
+            "ℓ[rows[i]] = ia3_l[i], else 1: ones (3d, 1), filled at `rows` (2d,).",
             "`ones = self.ia3_l.new_ones(self.features, 1)`, then "
             "`return ones.index_copy(0, ..., ...)`.",
         ),
@@ -115,7 +115,7 @@ the keys is `kv_heads` heads of d / heads each: with grouped-query attention the
 """,
         hints=(
             "Three vectors in a layer: how long is each?",
-            "l_k and l_v have d / heads · kv_heads entries, l_ff has inner: it scales the *input* "
+            "ℓ_k and ℓ_v have d / heads · kv_heads entries, ℓ_ff has inner: it scales the *input* "
             "of down_proj.",
             "`return layers * (2 * d // heads * kv_heads + ...)`.",
         ),
@@ -153,15 +153,15 @@ input of `mlp.dense_4h_to_h`, and nothing else, in peft too.
         lesson="10_ia3",
         title="Queries need no scale",
         task="""\
-peft scales all of a fused projection, Q too. But a score is Σᵢ (l_q,i qᵢ)(l_k,i kᵢ): only the
+peft scales all of a fused projection, Q too. But a score is Σᵢ (ℓ_q,i qᵢ)(ℓ_k,i kᵢ): only the
 product of the two scales counts, entry by entry.
 
-Given l as the tensor `scale` (3d, 1), in GPT-2's order, Q, K, V, return l' (3d, 1) that is one on Q
+Given ℓ as the tensor `scale` (3d, 1), in GPT-2's order, Q, K, V, return ℓ' (3d, 1) that is one on Q
 and makes the same scores and the same values. Do not change `scale` in place.
 """,
         hints=(
-            "What must l'_k be if l'_q = 1 and every product is to stay?",
-            "l'_q,i · l'_k,i = l_q,i · l_k,i with l'_q,i = 1, so l'_k = l_q ⊙ l_k; l'_v = l_v.",
+            "What must ℓ'_k be if ℓ'_q = 1 and every product is to stay?",
+            "ℓ'_q,i · ℓ'_k,i = ℓ_q,i · ℓ_k,i with ℓ'_q,i = 1, so ℓ'_k = ℓ_q ⊙ ℓ_k; ℓ'_v = ℓ_v.",
             "`q, k, v = scale.chunk(3)`, then `return torch.cat([torch.ones_like(q), ..., v])`.",
         ),
         check=checks.without_q,

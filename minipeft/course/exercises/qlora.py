@@ -75,12 +75,12 @@ EXERCISES = [
         lesson="12_qlora",
         title="A step by hand",
         task="""\
-A QLoRA layer computes y = x dq(W)ᵀ + s · x Aᵀ Bᵀ. Given dy = ∂L/∂y and what was kept (x, the packed
+A QLoRA layer computes y = x dq(Q)ᵀ + s · x Aᵀ Bᵀ. Given dy = ∂L/∂y and what was kept (x, the packed
 W as `q`, A, B), return dx, dA and dB, in this order. W is frozen and gets none.
 """,
         hints=(
             "By which two ways does x reach y, and what stands beside x on each?",
-            "dx = dy dq(W) + s dy B A, (n, in). dA = s (dy B)ᵀ x, (r, in). dB = s dyᵀ (x Aᵀ).",
+            "dx = dy dq(Q) + s dy B A, (n, in). dA = s (dy B)ᵀ x, (r, in). dB = s dyᵀ (x Aᵀ).",
             "`dax = s * dy @ lora_B`; `dx = dy @ dequantize(q) + dax @ lora_A`; dA is `dax.T @ x`, "
             "dB is `s * dy.T @ (...)`.",
         ),

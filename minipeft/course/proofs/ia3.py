@@ -51,7 +51,7 @@ def qk() -> str:
     both, alone = scores(l_q, l_k, q, k), scores(torch.ones(8), l_q * l_k, q, k)
     gap = float((both - alone).abs().max())
     hold(gap < 1e-5, f"the weights differ by {gap}")  # float32 sums of 8 products
-    return f"Llama: k_proj, v_proj; weights with l_q, l_k against l_q ⊙ l_k: {gap:.0e} apart"
+    return f"Llama: k_proj, v_proj; weights with ℓ_q, ℓ_k against ℓ_q ⊙ ℓ_k: {gap:.0e} apart"
 
 
 @proves("ia3-fused-q")

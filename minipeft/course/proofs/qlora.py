@@ -112,7 +112,7 @@ def _seconds(layer: Any, x: Tensor) -> float:
 
 @proves("qlora-gradients")
 def passes_through() -> str:
-    """With the last layer's LoRA at zero, the first one's gradient comes through dq(W) alone."""
+    """With the last layer's LoRA at zero, the first one's gradient comes through dq(Q) alone."""
     model, _ = adapted()
     last = model.base_model.slots()["2"].adapters["default"]
     nn.init.zeros_(last.lora_B)
@@ -122,7 +122,7 @@ def passes_through() -> str:
     hold(through > 0, "nothing reached the first layer")
     layer = model.base_model.slots()["2"].base_layer
     hold(not next(iter(layer.parameters())).requires_grad, "the base trains")
-    return f"|dL/dA| of the first layer is {through:.2f}, through the second's dq(W)"
+    return f"|dL/dA| of the first layer is {through:.2f}, through the second's dq(Q)"
 
 
 @proves("qlora-compute")

@@ -6,7 +6,7 @@ from minipeft.course.corpus import right, wrong
 
 
 def scaled(self, bias):
-    """l ⊙ b where b stands inside, else b."""
+    """ℓ ⊙ b where b stands inside, else b."""
     kept = bias is None or self.changes_input
     return bias if kept else self.vector().flatten() * bias
 
@@ -26,7 +26,7 @@ def bias_only(self, weight, bias):
     return weight, scaled(self, bias)
 
 
-@wrong("l is added to W")
+@wrong("ℓ is added to W")
 def added(self, weight, bias):
     return weight + self.vector(), scaled(self, bias)
 

@@ -1,31 +1,31 @@
-"""Answers to ia3.forward: l ⊙ x along the last axis."""
+"""Answers to ia3.forward: ℓ ⊙ x along the last axis."""
 
 import torch
 
 from minipeft.course.corpus import right, wrong
 
 
-@wrong("with feedforward=False l scales the tokens")
+@wrong("with feedforward=False ℓ scales the tokens")
 def as_stored(self, x):
     return (x * self.vector()).to(x.dtype)
 
 
-@wrong("with feedforward=True l scales the tokens")
+@wrong("with feedforward=True ℓ scales the tokens")
 def turned_over(self, x):
     return (x * self.vector().T).to(x.dtype)
 
 
-@wrong("l is added; it multiplies")
+@wrong("ℓ is added; it multiplies")
 def added(self, x):
     return x + self.vector().flatten()
 
 
-@wrong("x is added to l ⊙ x")
+@wrong("x is added to ℓ ⊙ x")
 def residual(self, x):
     return x + x * self.vector().flatten()
 
 
-@wrong("l is missing")
+@wrong("ℓ is missing")
 def nothing(self, x):
     return x
 
@@ -50,7 +50,7 @@ def rounded_twice(self, x):
     return x * self.vector().flatten().to(x.dtype)
 
 
-@wrong("no gradient reaches l")
+@wrong("no gradient reaches ℓ")
 def detached(self, x):
     return x * self.vector().detach().flatten()
 
@@ -62,7 +62,7 @@ def in_place(self, x):
     return x + 0 * self.vector().sum()
 
 
-@wrong("the gradient of l is")
+@wrong("the gradient of ℓ is")
 def first_token_learns(self, x):
     scale = self.vector().flatten()
     rest = torch.zeros(len(x))

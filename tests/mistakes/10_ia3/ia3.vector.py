@@ -46,7 +46,7 @@ def one_learns(self):
     return self.ia3_l.new_ones(self.features, 1).index_copy(0, self.rows, learned)
 
 
-@wrong("l ⊙ (1, 1, 1, 1) is")
+@wrong("ℓ ⊙ (1, 1, 1, 1) is")
 def two_rows_only(self):
     ones = self.ia3_l.new_ones(self.features, 1)
     return ones.index_copy(0, self.rows[:2], self.ia3_l[:2])

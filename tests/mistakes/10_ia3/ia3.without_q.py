@@ -1,4 +1,4 @@
-"""Answers to ia3.without_q: l_q moves into l_k."""
+"""Answers to ia3.without_q: ℓ_q moves into ℓ_k."""
 
 import torch
 
@@ -10,7 +10,7 @@ def parts(scale):
     return scale.chunk(3)
 
 
-@wrong("l_q is lost")
+@wrong("ℓ_q is lost")
 def dropped(scale):
     q, k, v = parts(scale)
     return torch.cat([torch.ones_like(q), k, v])
@@ -40,7 +40,7 @@ def zero(scale):
     return torch.cat([torch.zeros_like(q), q * k, v])
 
 
-@wrong("l_q was moved into V too")
+@wrong("ℓ_q was moved into V too")
 def into_values(scale):
     q, k, v = parts(scale)
     return torch.cat([torch.ones_like(q), q * k, q * v])
@@ -54,13 +54,13 @@ def in_place(scale):
     return scale
 
 
-@wrong("l_k is lost")
+@wrong("ℓ_k is lost")
 def keys_lost(scale):
     q, _, v = parts(scale)
     return torch.cat([torch.ones_like(q), q, v])
 
 
-@wrong("l comes back as it was")
+@wrong("ℓ comes back as it was")
 def unchanged(scale):
     return scale.clone()
 
@@ -72,7 +72,7 @@ def two_features(scale):
     return torch.cat([torch.ones_like(q), product, v])
 
 
-@wrong("l' has shape (4, 1)")
+@wrong("ℓ' has shape (4, 1)")
 def two_thirds(scale):
     q, k, v = parts(scale)
     return torch.cat([q * k, v])

@@ -10,7 +10,7 @@ def factors(dy, x, a, b, s):
     return s * (dy @ b).T @ x, s * dy.T @ (x @ a.T)
 
 
-@wrong("through dq(W) only")
+@wrong("through dq(Q) only")
 def frozen_path(dy, x, q, a, b, s):
     return (dy @ dequantize(q), *factors(dy, x, a, b, s))
 
