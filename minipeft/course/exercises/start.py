@@ -34,7 +34,6 @@ def scaling(answer: Any) -> str:
 
 def freeze(answer: Any) -> str:
     """Only the parameters with the word in their name require a gradient, whatever was before."""
-
     layers = {"query": nn.Linear(2, 2), "value": nn.Linear(2, 2)}
     layers["query"].weight.requires_grad_(False)
     model = nn.ModuleDict({"block": nn.ModuleDict(layers)})  # names: block.query.weight, ...
