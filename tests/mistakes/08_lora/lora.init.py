@@ -80,7 +80,7 @@ def gaussian_of_the_root(self, init_lora_weights=True):
         nn.init.normal_(self.lora_A, std=self.lora_A.shape[0] ** -0.5)
 
 
-@wrong("A's deviation is 2")
+@wrong("/r, not 1/r")
 def gaussian_of_half_the_rank(self, init_lora_weights=True):
     fill(self, init_lora_weights, kaiming, nn.init.zeros_)
     if init_lora_weights == "gaussian":
