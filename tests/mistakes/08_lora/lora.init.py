@@ -62,13 +62,13 @@ def b_forgotten(self, init_lora_weights=True):
     fill(self, init_lora_weights, kaiming, lambda t: None)
 
 
-@wrong("A is uniform as for True")
+@wrong("A is uniform as for True: that branch is not reached")
 def option_ignored(self, init_lora_weights=True):
     kaiming(self.lora_A)
     nn.init.zeros_(self.lora_B)
 
 
-@wrong("A is uniform as for True")
+@wrong("a non-empty string counts as true")
 def every_text_is_true(self, init_lora_weights=True):
     fill(self, bool(init_lora_weights), kaiming, nn.init.zeros_)
 
