@@ -46,10 +46,9 @@ def normal_float(bits: int = 4) -> Tensor:
         does: for 4 bits this is its table to the bit.
     """
     p, n = largest_probability(bits), 2**bits
-    positive = torch.linspace(p, 0.5, n // 2 + 1, dtype=torch.float32)[
-        :-1
-    ]  # (n/2,) probabilities, ½ left out
-    negative = torch.linspace(p, 0.5, n // 2, dtype=torch.float32)[:-1]  # (n/2 - 1,)
+    # Probabilities, (n/2,) and (n/2 - 1,), the last one, ½, left out.
+    positive = torch.linspace(p, 0.5, n // 2 + 1, dtype=torch.float32)[:-1]
+    negative = torch.linspace(p, 0.5, n // 2, dtype=torch.float32)[:-1]
     quantiles = torch.cat(
         [
             -torch.special.ndtri(negative.double()),  # Φ⁻¹ is odd: Φ⁻¹(1 - p) = -Φ⁻¹(p)

@@ -71,7 +71,11 @@ def forward(answer: Any) -> str:
         first = str(error).splitlines()[0]
         message = "with x in bfloat16 and A in float32 your forward raises: "
         raise Wrong(f"{message}{first}\nbring x to A's dtype before you multiply") from None
-    expect(isinstance(low, Tensor) and low.dtype == half, f"bfloat16 in, {describe(low)} out")
+    expect(
+        isinstance(low, Tensor) and low.dtype == half,
+        f"x and base_output are bfloat16, and so should be the sum; it is {describe(low)}: "
+        f"`.to(base_output.dtype)`",
+    )
     return "base + s·BAx by hand, s from self.scaling, leading dimensions, gradients, bfloat16"
 
 
@@ -145,6 +149,7 @@ def fold(answer: Any) -> str:
         (w + delta.T, "ΔW is transposed: B A is (out, in), (A.T B.T) is not"),
         (w + delta / 3, "ΔW is not scaled: s is missing"),
         (w + 3 * delta, "ΔW is scaled twice: `delta_weight` holds s already"),
+        (w + 3 * 21, "that is A B, (r, r), here one number added to all of W; ΔW is s · B A"),
         (w, "W comes back as it was: ΔW is missing"),
     ]
     expect_close(weight, w + delta, "the folded weight", diagnose=known)

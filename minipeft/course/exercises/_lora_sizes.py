@@ -57,6 +57,13 @@ def init(answer: Any) -> str:
             expect((b == 0).all(), f"{said}B is not zero: ΔW changes the model before training")
         if choice == "gaussian":
             spread = float(a.std()) * r
+            uniform = 0.985 < float(a.abs().max()) * inn**0.5 <= 1.0001
+            expect(
+                not uniform,
+                f"{said}A is uniform as for True: that branch is not reached (a non-empty string "
+                f'counts as true, so ask for "gaussian" first)',
+            )
+            expect(abs(spread / r**0.5 - 1) > 0.05, f"{said}A's deviation is 1/√r, not 1/r")
             expect(abs(spread - 1) < 0.05, f"{said}A's deviation is {spread:.3g}/r, not 1/r")
             expect(a.abs().max() > 2.5 / r, f"{said}A is not normal: no entry beyond 2.5/r")
         else:
@@ -117,6 +124,7 @@ def predict_7b(answer: Any) -> str:
         (131_072, "that is one matrix; there are 4 in each of 32 layers"),
         (2_147_483_648, "that is the frozen matrices, in · out; LoRA trains r · (in + out)"),
         (1_048_576, "r is missing: that is 32 · 4 · (4096 + 4096)"),
+        (16_800_000, "that is rounded; a count is exact, to the last digit"),
     ]
     expect_number(answer, 16_777_216, "the prediction", known)
     return "32 · 4 · 16 · (4096 + 4096) = 16,777,216; the note's 33,554,432 belongs to r = 32"

@@ -41,16 +41,32 @@ def divided(table: Tensor) -> Tensor:
 NF4 = divided(halves(4))
 
 
+def _evenly(bits: int, m: int) -> list[float]:
+    """m probabilities from ½ + 1/n to the largest."""
+    n = 2**bits
+    low, p = 0.5 + 1 / n, 1 - (1 / (2 * n) + 1 / (2 * (n - 1))) / 2
+    return [low + (p - low) * i / (m - 1) for i in range(m)] if m > 1 else [low]
+
+
 def _known(bits: int) -> list[tuple[Tensor, str]]:
     """Tables that a known mistake gives."""
     n = 2**bits
     middles = divided(torch.tensor([quantile((i + 0.5) / n) for i in range(n)]))
     swapped = halves(bits, more_negative=True)
+    table, low = divided(halves(bits)), n // 2 - 1
+    turned = torch.cat([table[:low].flip(0), table[low:]])
+    above = [[quantile(v) for v in _evenly(bits, m)] for m in (n // 2, n // 2 - 1)]
+    inside = torch.tensor([*(-v for v in reversed(above[1])), 0.0, *above[0]])
     return [
         (middles, "there is no zero among them: each half needs its own spacing, down to ½"),
         (torch.linspace(-1, 1, n), "the levels are evenly spaced; the probabilities should be"),
         (halves(bits), "the levels are not divided by the largest: they go beyond 1"),
         (divided(halves(bits)).flip(0), "the levels descend; asked for is ascending"),
+        (turned, "the negative half descends: turn it round, so that all levels ascend"),
+        (
+            divided(inside),
+            "the lowest probability of a half is ½ + 1/n; it is one of the even steps from ½ to p",
+        ),
         (divided(swapped), f"the halves are swapped: {n // 2} positive levels, {n // 2 - 1} below"),
         (
             divided(halves(bits, 1 - 1 / (2 * n))),

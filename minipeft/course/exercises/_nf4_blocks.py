@@ -93,6 +93,7 @@ def bits(answer: Any) -> str:
         (36, "32 bits are added to each weight; 32 weights share them"),
         (4 + 32 / 256, "256 is for the scales of the scales; a block has `blocksize` weights"),
         (5 / 8, "that is bytes; asked for are bits"),
+        (4 * 32 + 32, "that is a whole block of 32 weights; asked for is one weight"),
     ]
     expect_number(answer(4, 32, False), 5, "the cost of plain blocks of 32", known)
     expect_number(answer(4, 64, False), 4.5, "the cost of plain blocks of 64")

@@ -47,13 +47,16 @@ EXERCISES = [
         target=f"{LAYER}.reset_parameters",
         task="""\
 Fill `self.lora_A` (r, in) and `self.lora_B` (out, r) so that the update ΔW = s · B A is zero when
-training starts and can still learn.
+training starts and can still learn. The class around it is the package's: below `# YOUR TURN` is
+all that you write, here and in the exercises after it.
 
 | `init_lora_weights` | A | B |
 |---|---|---|
 | `True` | uniform in ±1/√in | zero |
 | `"gaussian"` | normal, standard deviation 1/r | zero |
 | `False` (for tests) | uniform in ±1/√in | uniform in ±1/√r |
+
+r and in are `self.lora_A.shape`. (Leave `"orthogonal"` and `"loftq"` out: later lessons.)
 """,
         hints=(
             "B A is zero if one factor is. Which gradient is zero too if both are?",
@@ -72,11 +75,13 @@ training starts and can still learn.
         title="The update beside the frozen output",
         target=f"{LAYER}.forward",
         task="""\
-Return h = base_output + s · B A x, for `x` (..., in) and `base_output` (..., out).
+Return h = base_output + s · B A x, for `x` (..., in) and `base_output` (..., out). The last
+dimension of `x` is one token, so a token is a row.
 
 - A is `self.lora_A` (r, in), B is `self.lora_B` (out, r), s is `self.scaling`.
 - The model may run in bfloat16 while A and B are float32: multiply in A's dtype, and give the sum
   back in the dtype of `base_output`. Do not change `base_output` in place.
+- Dropout is not yours here: `after`, the package's, applies it to `x` before it calls `forward`.
 """,
         hints=(
             "Which of x's dimensions meets A first, and what shape is left after it?",
@@ -113,8 +118,8 @@ Dropout (`self.dropout`) is for the LoRA path only: the frozen path has learnt i
         task="""\
 Return the pair (W', b') of the one linear layer that does what the frozen layer and the LoRA do.
 
-`weight` is W (out, in), `bias` is b (out,) or None. Return new tensors: the wrapper keeps the old
-ones, so that unmerging is exact to the bit.
+`weight` is W (out, in), `bias` is b (out,) or None; LoRA leaves b as it is. Return a new weight:
+the wrapper keeps the old one, so that unmerging is exact to the bit.
 """,
         hints=(
             "W x + s · B A x is (something) · x. What is the something, and its shape?",
@@ -144,9 +149,9 @@ How many numbers are trained in one LoRA of rank r beside a layer from `in_featu
         lesson="08_lora",
         title="Find the bug in the notes",
         task="""\
-This is the class of note 003, lines 71 to 95. It runs, ΔW is zero at the start, and it trains; but
-A starts √(in/r) times larger than derived, 16 times on a 4096-wide layer with r = 16, and the
-first step of B's training is larger by the same factor.
+This is the class of lecture note 003, lines 71 to 95. It runs, ΔW is zero at the start, and it
+trains; but A starts √(in/r) times larger than derived, 16 times on a 4096-wide layer with r = 16,
+and the first gradient of B is larger by the same factor.
 
 Mend the initialisation: A uniform in ±1/√in, B zero. You may keep the notes' layout, A (in, r) and
 B (r, out), or turn both over and change `forward` to match.
@@ -169,8 +174,8 @@ B (r, out), or turn both over and change `forward` to match.
         title="Predict the count of a 7B model",
         task="""\
 Llama-2-7B has 32 layers; in each, `q_proj`, `k_proj`, `v_proj` and `o_proj` map 4096 to 4096. How
-many parameters does LoRA train with r = 16 on these four? (The note prints a number at 003:L157.
-Work it out before you look.)
+many parameters does LoRA train with r = 16 on these four? (Note 003 prints a number at line 157.
+The lesson's table of claims has it, and whether it is right: work yours out before you look.)
 """,
         hints=(
             "How many matrices get a LoRA, in one layer and in all?",

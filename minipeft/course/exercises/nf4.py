@@ -76,13 +76,13 @@ EXERCISES = [
         title="The levels",
         target="minipeft.quant.codebook:normal_float",
         task="""\
-Return the 2ᵏ levels of a normal float, ascending, float32, for k = `bits`. With n = 2ᵏ:
+Return the 2ᵏ levels of a normal float, ascending, float32, for k = `bits`. With n = 2ᵏ and
+p = `largest_probability(bits)`:
 
-- n/2 positive levels: Φ⁻¹ at n/2 evenly spaced probabilities, the largest
-  `largest_probability(bits)`, the next step below the smallest being ½;
+- n/2 positive levels: cut the way from ½ to p into n/2 equal steps, and take Φ⁻¹ at the end of
+  each step (so at p, and not at ½);
 - zero;
-- n/2 - 1 negative levels: -Φ⁻¹ at n/2 - 1 evenly spaced probabilities, from the same largest down
-  to one step above ½;
+- n/2 - 1 negative levels: the same with n/2 - 1 steps, and the minus sign;
 - all divided by the largest level.
 
 Φ⁻¹ is `torch.special.ndtri`.
@@ -107,11 +107,12 @@ Return the 2ᵏ levels of a normal float, ascending, float32, for k = `bits`. Wi
 that is nearest to each, uint8, (n,).
 
 `levels(quant_type)` are the type's levels, ascending: 16 for `"nf4"`, 15 for `"int4"`, 256 for
-`"dynamic8"`. The codes are their numbers, from 0.
+`"dynamic8"`. The codes are their numbers, from 0. (`SLICE` is imported for the package's own way,
+which takes a slice at a time; you need not use it.)
 """,
         hints=(
             "Where, between two levels, does the nearer one change?",
-            "It changes at their midpoint: c = the number of midpoints (vⱼ + vⱼ₊₁)/2 below x.",
+            "It changes at their midpoint: c = the number of midpoints (qⱼ + qⱼ₊₁)/2 below x.",
             "`level = levels(quant_type)`, `midpoints = (level[:-1] + level[1:]) / 2`, then "
             "`torch.bucketize(..., ...)` as uint8.",
         ),
@@ -144,7 +145,7 @@ This quantizes in blocks and comes back at once. It has three bugs, one in each 
 `raise`:
 
 - consecutive weights should share a block (with `blocksize=4`, the first four);
-- the scale of a block should be its largest size, whatever the sign;
+- the scale of a block should be its largest |w|, whatever the sign;
 - each weight should go to the *nearest* level.
 
 Mend them. A block of zeros should come back as zeros.
@@ -187,10 +188,11 @@ scales is one number for the whole matrix: leave it out.) Return the bits per we
         title="Choose a type and a block",
         task="""\
 Two matrices are to be stored in at most **4.3 bits per weight**, scales included, with the smallest
-relative rms error. Choose for each the data type (`"nf4"`, `"fp4"`, `"int4"`), the block size (a
-power of two from 16 to 4096), and whether the scales are quantized.
+relative rms error ‖w − dq(Q)‖ / ‖w‖. Choose for each the data type (`"nf4"`, `"fp4"`, `"int4"`),
+the block size (a power of two from 16 to 4096), and whether the scales are quantized.
 
-Measure: `quantize(w, "nf4", 64, True)` has `.bits_per_weight`, and `dequantize` comes back.
+Measure: with `q = quantize(w, "nf4", 64, True)` (type, block size, scales quantized),
+`q.bits_per_weight` is the cost, and `dequantize(q)` comes back.
 """,
         hints=(
             "Which type puts its levels where these numbers are? Which block sizes cost at most "

@@ -20,10 +20,12 @@ def scaling(answer: Any) -> str:
         (32 / 8**0.5, "that is α/√r, which use_rslora=True asks for"),
     ]
     expect_number(answer(32, 8), 4.0, "the scale for α = 32, r = 8", plain)
-    expect_number(answer(1, 4), 0.25, "the scale for α = 1, r = 4")
+    whole = [(0, "for α = 1, r = 4 the scale is 0: `//` drops the fraction, `/` keeps it")]
+    expect_number(answer(1, 4), 0.25, "the scale for α = 1, r = 4", whole)
     stable = [
         (2.0, "use_rslora=True changes nothing: it asks for α/√r"),
         (32 / 16**2, "that is α/r²; asked for is α/√r"),
+        (2**0.5, "with use_rslora=True that is √(α/r); the root is of r alone, α/√r"),
     ]
     got = answer(32, 16, use_rslora=True)
     expect_number(got, 8.0, "the scale for α = 32, r = 16, use_rslora=True", stable, rel=1e-6)
@@ -32,20 +34,20 @@ def scaling(answer: Any) -> str:
 
 def freeze(answer: Any) -> str:
     """Only the parameters with the word in their name require a gradient, whatever was before."""
-
-    def block() -> nn.ModuleDict:
-        module = nn.ModuleDict({"query": nn.Linear(2, 2), "value": nn.Linear(2, 2)})
-        module["query"].weight.requires_grad_(False)
-        return module
-
-    model = block()
+    layers = {"query": nn.Linear(2, 2), "value": nn.Linear(2, 2)}
+    layers["query"].weight.requires_grad_(False)
+    model = nn.ModuleDict({"block": nn.ModuleDict(layers)})  # names: block.query.weight, ...
     answer(model, "query")
     on = {name for name, p in model.named_parameters() if p.requires_grad}
     every = {name for name, _ in model.named_parameters()}
     mine = {name for name in every if "query" in name}
     if on == every - mine:
         raise Wrong("the other way round: the parameters named 'query' are frozen, the rest train")
-    expect(on, "no parameter requires a gradient any more; those named 'query' should")
+    expect(
+        on,
+        "no parameter requires a gradient any more; those with 'query' in their name should, "
+        "such as 'block.query.weight'",
+    )
     expect(on != every, "every parameter requires a gradient; only those named 'query' should")
     lost = sorted(mine - on)
     expect(not lost, f"{lost} was frozen before the call and still is: set True as well as False")
@@ -65,6 +67,7 @@ def predict(answer: Any) -> str:
         (8 * 384, "that is B alone; A is trained too"),
         (8 * 128 * 384, "the sizes of A and B add; they do not multiply"),
         (512, "r is missing"),
+        (5 * 4096, "that is all five blocks; asked for is the LoRA of one layer"),
     ]
     expect_number(answer, 4096, "the prediction", known)
     return "8 · (128 + 384) = 4,096"
@@ -77,8 +80,8 @@ EXERCISES = [
         title="A first function",
         target="minipeft.methods.lora:scaling",
         task="""\
-LoRA multiplies its update by a number, the scale. Return α / r, or, if `use_rslora` is true,
-α / √r. (α is `lora_alpha`. Lesson 08 says why.)
+LoRA multiplies its update s · B A x by a number s, the scale. Return s = α / r, or, if
+`use_rslora` is true, s = α / √r. (α is `lora_alpha`; lesson 08 says why there are two.)
 """,
         hints=(
             "What should happen to the scale when r doubles and α stays?",
@@ -94,7 +97,7 @@ LoRA multiplies its update by a number, the scale. Return α / r, or, if `use_rs
         task="""\
 In PyTorch a parameter is trained if its `requires_grad` is true. Make exactly those parameters
 of `model` trainable whose name contains `word`, and freeze all others, whatever was set before.
-`model.named_parameters()` gives pairs of name and parameter.
+`model.named_parameters()` gives pairs of a name, such as `"block.query.weight"`, and a parameter.
 """,
         starter='''\
 def train_only(model, word):
@@ -121,11 +124,11 @@ def train_only(model, word):
         lesson="00_start",
         title="Predict before you run",
         task="""\
-`tiny-gpt2` has a layer from 128 to 384 numbers in each block. A LoRA of rank 8 beside it has a
-matrix A of shape (8, 128) and a matrix B of shape (384, 8). How many numbers does it train?
-Give a number, not a formula's name.
+In each of its five blocks, `tiny-gpt2` has a layer that makes 384 numbers of 128. A LoRA of rank 8
+beside one such layer has a matrix A of shape (8, 128) and a matrix B of shape (384, 8). How many
+numbers does this one LoRA train? Give a number, or an expression such as `2 * 3`.
 """,
-        starter="answer = None  # YOUR TURN: a number\n",
+        starter="answer = None  # YOUR TURN: a number, or an expression\n",
         solution="answer = 8 * 128 + 384 * 8\n",
         answer="answer",
         hints=(

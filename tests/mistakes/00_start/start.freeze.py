@@ -28,6 +28,12 @@ def exact_name(model, word):
         parameter.requires_grad = name == word
 
 
+@wrong("such as 'block.query.weight'")
+def only_at_the_start(model, word):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith(word)
+
+
 @wrong("only names with 'query' should")
 def weights_and_word(model, word):
     for name, parameter in model.named_parameters():

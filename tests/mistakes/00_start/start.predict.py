@@ -7,6 +7,7 @@ a_alone = wrong("that is A alone")(1024)
 b_alone = wrong("that is B alone")(3072)
 product = wrong("they do not multiply")(8 * 128 * 384)
 no_rank = wrong("r is missing")(512)
+every_block = wrong("that is all five blocks")(20_480)
 a_word = wrong("should be a number")("4096 numbers")
 
 whole = right(4096)

@@ -32,7 +32,12 @@ def squared(lora_alpha, r, use_rslora=False):
     return lora_alpha / r**2 if use_rslora else lora_alpha / r
 
 
-@wrong("the scale for α = 1, r = 4")
+@wrong("the root is of r alone")
+def root_of_all(lora_alpha, r, use_rslora=False):
+    return math.sqrt(lora_alpha / r) if use_rslora else lora_alpha / r
+
+
+@wrong("drops the fraction")
 def whole_numbers(lora_alpha, r, use_rslora=False):
     return lora_alpha / r**0.5 if use_rslora else lora_alpha // r
 

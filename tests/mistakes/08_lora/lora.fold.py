@@ -25,6 +25,11 @@ def transposed(self, weight, bias):
     return weight + self.scaling * (self.lora_B @ self.lora_A).T, bias
 
 
+@wrong("that is A B, (r, r)")
+def the_other_order(self, weight, bias):
+    return weight + self.scaling * (self.lora_A @ self.lora_B), bias
+
+
 @wrong("ΔW is subtracted")
 def subtracted(self, weight, bias):
     return weight - self.delta_weight(), bias

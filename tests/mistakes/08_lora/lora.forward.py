@@ -97,7 +97,7 @@ def not_for_half(self, x, base_output):
     return base_output + self.scaling * (x @ self.lora_A.T @ self.lora_B.T)
 
 
-@wrong("bfloat16 in, a tensor of shape (2, 2), float32 out")
+@wrong("so should be the sum; it is a tensor of shape (2, 2), float32")
 def rises_to_float32(self, x, base_output):
     return base_output + self.scaling * update(self, x)
 

@@ -62,10 +62,29 @@ def b_forgotten(self, init_lora_weights=True):
     fill(self, init_lora_weights, kaiming, lambda t: None)
 
 
-@wrong("init_lora_weights='gaussian' A's deviation is")
+@wrong("A is uniform as for True: that branch is not reached")
 def option_ignored(self, init_lora_weights=True):
     kaiming(self.lora_A)
     nn.init.zeros_(self.lora_B)
+
+
+@wrong("a non-empty string counts as true")
+def every_text_is_true(self, init_lora_weights=True):
+    fill(self, bool(init_lora_weights), kaiming, nn.init.zeros_)
+
+
+@wrong("A's deviation is 1/√r, not 1/r")
+def gaussian_of_the_root(self, init_lora_weights=True):
+    fill(self, init_lora_weights, kaiming, nn.init.zeros_)
+    if init_lora_weights == "gaussian":
+        nn.init.normal_(self.lora_A, std=self.lora_A.shape[0] ** -0.5)
+
+
+@wrong("/r, not 1/r")
+def gaussian_of_half_the_rank(self, init_lora_weights=True):
+    fill(self, init_lora_weights, kaiming, nn.init.zeros_)
+    if init_lora_weights == "gaussian":
+        nn.init.normal_(self.lora_A, std=2 / self.lora_A.shape[0])
 
 
 @wrong("A reaches")

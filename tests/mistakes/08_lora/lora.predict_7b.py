@@ -8,6 +8,7 @@ one_layer = wrong("that is one layer; there are 32")(4 * 16 * 8192)
 one_matrix = wrong("that is one matrix")(16 * 8192)
 frozen = wrong("that is the frozen matrices")(32 * 4 * 4096 * 4096)
 without_rank = wrong("r is missing")(32 * 4 * 8192)
+rounded = wrong("that is rounded")(16.8e6)
 something_else = wrong("the prediction is 1,000")(1000)
 a_word = wrong("should be a number, but it is str '16.8M'")("16.8M")
 

@@ -23,6 +23,11 @@ def each_weight(k, blocksize, double_quant):
     return k + 32
 
 
+@wrong("that is a whole block of 32 weights")
+def whole_block(k, blocksize, double_quant):
+    return k * blocksize + (8 + 32 / 256 if double_quant else 32)
+
+
 @wrong("256 is for the scales of the scales")
 def block_of_256(k, blocksize, double_quant):
     return k + 32 / 256

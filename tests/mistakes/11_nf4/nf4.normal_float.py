@@ -72,6 +72,21 @@ def one_half_only(bits=4):
     return table / table.max()
 
 
+@wrong("the negative half descends")
+def negative_not_turned(bits=4):
+    n = 2**bits
+    table = halves(largest(bits), n // 2 - 1, n // 2)
+    return torch.cat([table[: n // 2 - 1].flip(0), table[n // 2 - 1 :]]) / table.max()
+
+
+@wrong("it is one of the even steps from ½ to p")
+def begins_at_a_sixteenth(bits=4):
+    n = 2**bits
+    low, p = 0.5 + 1 / n, largest(bits)
+    up, down = (ndtri(torch.linspace(low, p, m)) for m in (n // 2, n // 2 - 1))
+    return torch.cat([-down.flip(0), torch.zeros(1), up]) / up.max()
+
+
 @wrong("leave ½ out of both halves")
 def three_zeros(bits=4):
     n = 2**bits
