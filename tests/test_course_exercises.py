@@ -27,6 +27,8 @@ each = pytest.mark.parametrize("e", EXERCISES, ids=IDS)
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIPEFT_HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")  # a notebook runs in a folder of its own
 
 
 @each
@@ -37,11 +39,12 @@ def test_unfilled_is_not_attempted(e):
 
 @each
 def test_solution_is_right_within_a_second(e):
+    # a live check loads a model and runs it on some hundred rows
     answer = corpus.run_cell(cell(e, blank=False))[e.answer]
     begun = time.perf_counter()
     verdict = check(e.id, answer)
     assert verdict.status == "right", verdict.message
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < (20 if e.live else 1)
     assert record.load()[e.id] == {"done": True, "tries": 1}
 
 

@@ -39,6 +39,8 @@ class Exercise:
         solution: the code cell filled, only where there is no target to lift.
         answer: the expression that the check cell hands over; the target's class or function
             when left out.
+        live: the check measures a model: it may take seconds, and its verdict holds numbers of
+            that run, so the solutions notebook's is not compared.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Exercise:
     starter: str = ""
     solution: str = ""
     answer: str = ""
+    live: bool = False
 
     def __post_init__(self) -> None:
         if self.target is None and not (self.starter and self.solution and self.answer):

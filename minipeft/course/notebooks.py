@@ -176,7 +176,7 @@ def exercise_notebook(
     for number, e in enumerate(exercises, 1):
         cells.append(markdown(f"## {number}. {e.title}\n\n{e.task.strip()}"))
         cells.append(code(cell(e, blank=not solved)))
-        cells.append(code(f'check("{e.id}", {e.answer})', [EXACT] if solved else []))
+        cells.append(code(f'check("{e.id}", {e.answer})', [EXACT] if solved and not e.live else []))
         if not solved:
             cells.append(markdown(f'`hint("{e.id}")` · `reveal("{e.id}")`'))
     if not solved:
