@@ -3,6 +3,7 @@
     python -m minipeft.course.builder              all lessons, outputs of unchanged cells kept
     python -m minipeft.course.builder 08 09        these lessons
     python -m minipeft.course.builder --execute 08 run them and store what they print
+    python -m minipeft.course.builder errata       the page of all claims, likewise
     python -m minipeft.course.builder --check      exit 1 and name the files that differ
 
 `notebooks/` and `solutions/` are executed; `exercises/` are stored without outputs.
@@ -23,7 +24,7 @@ from ..errors import MinipeftError
 from . import lessons
 from .execute import run
 from .exercise import CourseError, Exercise, every
-from .notebooks import EXACT, exercise_notebook, lesson_notebook
+from .notebooks import EXACT, errata_notebook, exercise_notebook, lesson_notebook
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,9 @@ def build(
     exercises = every() if exercises is None else exercises
     titles = {one.name: one.title for one in course}
     out = {f"notebooks/{one.name}.ipynb": lesson_notebook(one, course, exercises) for one in course}
+    errata = errata_notebook(course)
+    if errata is not None:
+        out["notebooks/errata.ipynb"] = errata
     for name in dict.fromkeys(e.lesson for e in exercises):
         mine = [e for e in exercises if e.lesson == name]
         title = titles.get(name, name[3:])
@@ -99,7 +103,7 @@ def _compare(path: str, new: NotebookNode, old: NotebookNode) -> list[str]:
 
 
 def orphans(root: Path, built: Sequence[str]) -> list[str]:
-    """Notebooks in the three folders that no lesson and no exercise accounts for."""
+    """Notebooks in the three folders that no lesson, exercise or page accounts for."""
     there = [f for kind in ("notebooks", "exercises", "solutions") for f in root.glob(f"{kind}/*")]
     paths = sorted(f.relative_to(root).as_posix() for f in there if f.suffix == ".ipynb")
     return [f"{path}: belongs to no lesson" for path in paths if path not in built]
@@ -125,7 +129,7 @@ def write(path: str, new: NotebookNode, root: Path, execute: bool, timeout: int)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m minipeft.course.builder", description=__doc__)
-    parser.add_argument("lessons", nargs="*", help="08 or 08_lora; all when left out")
+    parser.add_argument("lessons", nargs="*", help="08, 08_lora or errata; all when left out")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--execute", action="store_true", help="run them, store the outputs")
     parser.add_argument("--timeout", type=int, default=300, help="seconds per cell")

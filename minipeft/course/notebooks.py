@@ -10,6 +10,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from . import settings
+from .claims import register
 from .exercise import Exercise
 from .lessons import Lesson
 from .lift import cell
@@ -31,6 +32,25 @@ Fill the body under each `# YOUR TURN`, run the cell, then run the `check` below
 
 Stuck? `hint("{id}")` gives a question, then a formula, then nearly the code; \
 `reveal("{id}")` shows the solution."""
+
+
+ERRATA = """\
+The notes the course follows were checked line by line. Below is every statement that needed it, \
+by lesson: where it stands (`003:L157` is line 157 of the note whose name begins with 003), what \
+it says, the verdict, what is right, and a value that the cell has just measured. A proof that no \
+longer holds would stop its cell. In a terminal, `python -m minipeft.course.claims` prints the same.
+
+Verdicts: *confirmed*; *wrong*; *partly right*, true with a condition that the note leaves out; \
+*unsupported*, a number without a source, or a rule of thumb."""
+
+TALLY = """\
+from collections import Counter
+
+from minipeft.course import claims
+from minipeft.course.claims import VERDICTS, register
+
+count = Counter(VERDICTS[row.verdict] for row in register())
+print(f"{count.total()} statements:", ", ".join(f"{n} {verdict}" for verdict, n in count.items()))"""
 
 
 def _make(kind: str, source: str, tags: Sequence[str] = ()) -> NotebookNode:
@@ -118,8 +138,24 @@ def lesson_notebook(
     for node in lesson.cells:
         tags = [EXACT if t == "exact" else t for t in node.metadata.get("tags", [])]
         cells.append(_make(node.cell_type, node.source, tags))
-    cells.append(markdown(f"---\n\n{links}"))
+    more = " · [Errata](errata.ipynb)" if any(r.lesson == lesson.name for r in register()) else ""
+    cells.append(markdown(f"---\n\n{links}{more}"))
     return notebook(cells, lesson.name, "lesson")
+
+
+def errata_notebook(course: Sequence[Lesson]) -> NotebookNode | None:
+    """The page with all rows of the register, proved anew by each run; None if there are none.
+
+    Args:
+        course: the lessons, in order; each that has rows gets a heading and its `claims` cell.
+    """
+    proved = {row.lesson for row in register()}
+    cells = [code(SETUP), markdown(f"# Errata of the notes\n\n{ERRATA}"), code(TALLY)]
+    for one in course:
+        if one.name in proved:
+            cells.append(markdown(f"## [{one.number} {one.title}]({one.name}.ipynb)"))
+            cells.append(code(f'claims("{one.name}")'))
+    return notebook(cells, "errata", "page") if len(cells) > 3 else None
 
 
 def exercise_notebook(
