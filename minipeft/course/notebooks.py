@@ -50,7 +50,8 @@ from minipeft.course import claims
 from minipeft.course.claims import VERDICTS, register
 
 count = Counter(VERDICTS[row.verdict] for row in register())
-print(f"{count.total()} statements:", ", ".join(f"{n} {verdict}" for verdict, n in count.items()))"""
+tally = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
+print(f"{count.total()} statements: {tally}")"""
 
 
 def _make(kind: str, source: str, tags: Sequence[str] = ()) -> NotebookNode:
