@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,27 @@ def test_the_errata_on_the_command_line():
     assert run.returncode == 1
     assert "lessons with claims" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_errata_page_shows_each_row_once(capsys):
+    notebook = build()["notebooks/errata.ipynb"]
+    shown = [c.source for c in notebook.cells if c.source.startswith("claims(")]
+    assert shown == [f'claims("{name}")' for name in sorted({row.lesson for row in ROWS})]
+    exec(notebook.cells[2].source, {})  # the tally, which brings `claims` too
+    assert capsys.readouterr().out.startswith(f"{len(ROWS)} statements: ")
+
+
+def test_lessons_with_rows_lead_to_the_errata():
+    leads = {
+        Path(path).stem
+        for path, notebook in build().items()
+        if "](errata.ipynb)" in notebook.cells[-1].source
+    }
+    assert leads == {row.lesson for row in ROWS}
+
+
+def test_a_course_without_rows_has_no_errata(tmp_path):
+    (tmp_path / "77_none.md").write_text(
+        "---\ntitle: T\nminutes: 1\nneeds: []\nobjectives: []\n---\nText.\n"
+    )
+    assert list(build(tmp_path, [])) == ["notebooks/77_none.ipynb"]

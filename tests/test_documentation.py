@@ -49,8 +49,8 @@ def test_links_lead_to_files(page):
 
 
 def test_the_readmes_table_names_every_lesson():
-    lessons = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
-    assert re.findall(r"\(notebooks/([^)]+)\)", README) == lessons
+    lessons = sorted(p.name for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert re.findall(r"\(notebooks/(\d[^)]+)\)", README) == lessons  # pages may stand elsewhere
 
 
 @pytest.mark.parametrize("folder", ["notebooks", "solutions"])

@@ -4,6 +4,7 @@
                                                    a changed first cell alone is executed
     python -m minipeft.course.builder 08 09        these lessons
     python -m minipeft.course.builder --execute 08 run them and store what they print
+    python -m minipeft.course.builder errata       the page of all claims, likewise
     python -m minipeft.course.builder --check      exit 1 and name the files that differ
 
 `notebooks/` and `solutions/` are executed; `exercises/` are stored without outputs.
@@ -29,6 +30,7 @@ from .notebooks import (
     EXACT,
     SETUP,
     code,
+    errata_notebook,
     exercise_notebook,
     lesson_notebook,
     markdown,
@@ -59,6 +61,9 @@ def build(
     glossed = glossary.page([(one.name, one.title) for one in course], terms)
     page = page_notebook([markdown(text) for text in glossed], glossary.PAGE)
     out[f"notebooks/{glossary.PAGE}.ipynb"] = page
+    errata = errata_notebook(course)
+    if errata is not None:
+        out["notebooks/errata.ipynb"] = errata
     for name in dict.fromkeys(e.lesson for e in exercises):
         mine = [e for e in exercises if e.lesson == name]
         title = titles.get(name, name[3:])
@@ -117,7 +122,7 @@ def _compare(path: str, new: NotebookNode, old: NotebookNode) -> list[str]:
 
 
 def orphans(root: Path, built: Sequence[str]) -> list[str]:
-    """Notebooks in the three folders that no lesson and no exercise accounts for."""
+    """Notebooks in the three folders that no lesson, exercise or page accounts for."""
     there = [f for kind in ("notebooks", "exercises", "solutions") for f in root.glob(f"{kind}/*")]
     paths = sorted(f.relative_to(root).as_posix() for f in there if f.suffix == ".ipynb")
     return [f"{path}: belongs to no lesson" for path in paths if path not in built]
@@ -165,7 +170,7 @@ def write(path: str, new: NotebookNode, root: Path, execute: bool, timeout: int)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m minipeft.course.builder", description=__doc__)
-    parser.add_argument("lessons", nargs="*", help="08 or 08_lora; all when left out")
+    parser.add_argument("lessons", nargs="*", help="08, 08_lora or errata; all when left out")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--execute", action="store_true", help="run them, store the outputs")
     parser.add_argument("--timeout", type=int, default=300, help="seconds per cell")

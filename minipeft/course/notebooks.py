@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 
 from .. import __version__
 from . import glossary, settings
+from .claims import register
 from .exercise import Exercise
 from .lessons import Lesson
 from .lift import cell
@@ -46,6 +47,26 @@ Fill the body under each `# YOUR TURN`, run the cell, then run the `check` below
 
 Stuck? `hint("{id}")` gives a question, then a formula, then nearly the code; \
 `reveal("{id}")` shows the solution."""
+
+
+ERRATA = """\
+The notes the course follows were checked line by line. Below is every statement that needed it, \
+by lesson: where it stands (`003:L157` is line 157 of the note whose name begins with 003), what \
+it says, the verdict, what is right, and a value that the cell has just measured. A proof that no \
+longer holds would stop its cell. In a terminal, `python -m minipeft.course.claims` prints the same.
+
+Verdicts: *confirmed*; *wrong*; *partly right*, true with a condition that the note leaves out; \
+*unsupported*, a number without a source, or a rule of thumb."""
+
+TALLY = """\
+from collections import Counter
+
+from minipeft.course import claims
+from minipeft.course.claims import VERDICTS, register
+
+count = Counter(VERDICTS[row.verdict] for row in register())
+tally = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
+print(f"{count.total()} statements: {tally}")"""
 
 
 def _make(kind: str, source: str, tags: Sequence[str] = ()) -> NotebookNode:
@@ -143,13 +164,29 @@ def lesson_notebook(
             continue
         tags = [EXACT if t == "exact" else t for t in node.metadata.get("tags", [])]
         cells.append(_make(node.cell_type, node.source, tags))
-    cells.append(markdown(f"---\n\n{links}"))
+    more = " · [Errata](errata.ipynb)" if any(r.lesson == lesson.name for r in register()) else ""
+    cells.append(markdown(f"---\n\n{links}{more}"))
     return notebook(cells, lesson.name, "lesson")
 
 
 def page_notebook(cells: Sequence[NotebookNode], name: str) -> NotebookNode:
     """A page that is no lesson, "glossary"; its cells are given."""
     return notebook(cells, name, "page")
+
+
+def errata_notebook(course: Sequence[Lesson]) -> NotebookNode | None:
+    """The page with all rows of the register, proved anew by each run; None if there are none.
+
+    Args:
+        course: the lessons, in order; each that has rows gets a heading and its `claims` cell.
+    """
+    proved = {row.lesson for row in register()}
+    cells = [code(SETUP), markdown(f"# Errata of the notes\n\n{ERRATA}"), code(TALLY)]
+    for one in course:
+        if one.name in proved:
+            cells.append(markdown(f"## [{one.number} {one.title}]({one.name}.ipynb)"))
+            cells.append(code(f'claims("{one.name}")'))
+    return notebook(cells, "errata", "page") if len(cells) > 3 else None
 
 
 def exercise_notebook(

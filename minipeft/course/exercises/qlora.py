@@ -112,7 +112,7 @@ r for what is lost, W - dq(Q), from its singular value decomposition. A is (r, i
         lesson="12_qlora",
         title="Find the bug: the counter that misses packed weights",
         task="""\
-The note counts a model by p.numel() (002:L131-147). For a model with `QuantizedLinear` layers that
+The note counts a model by p.numel() (002:L131-145). For a model with `QuantizedLinear` layers that
 is far too small. Mend it, so that the count is the same before and after quantization.
 """,
         hints=(

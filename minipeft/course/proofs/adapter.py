@@ -22,7 +22,7 @@ LARGE = 64 * adapter_parameters(4096, 64)  # 32 blocks of width 4096
 
 
 class NotesAdapter(nn.Module):
-    """003:L243-262, comments left out."""
+    """003:L243-263, comments left out."""
 
     def __init__(self, hidden_size: int, adapter_size: int = 64, dropout: float = 0.1):
         super().__init__()

@@ -94,3 +94,18 @@ def bias_none() -> str:
     hold(not layer.bias.requires_grad, "the bias is trained")
     hold(bool((shift != 0).all()), "the bias is zero")
     return "the output still holds W x + b to the bit; b is frozen, not removed"
+
+
+@proves("bias-kinds")
+def bias_kinds() -> str:
+    """Which biases each value trains, on a model with three, one of them adapted."""
+    found = {}
+    for kind in ("none", "all", "lora_only"):
+        net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+        model: Any = get_peft_model(net, LoraConfig(r=1, target_modules=["0"], bias=kind))
+        found[kind] = model.get_nb_trainable_parameters()[0] - (4 + 8)
+    hold(found == {"none": 0, "all": 8 + 8 + 2, "lora_only": 8}, f"{found}")
+    return (
+        f"of 18 numbers in three biases: {found['all']} with 'all', {found['lora_only']} with "
+        f"'lora_only'"
+    )

@@ -37,7 +37,7 @@ class NotesLoRALayer(nn.Module):
 
 
 class NotesLoRALinear(nn.Module):
-    """003:L99-118, comments left out."""
+    """003:L99-121, comments left out."""
 
     def __init__(self, base_layer: nn.Module, rank: int = 16, lora_alpha: float = 32):
         super().__init__()

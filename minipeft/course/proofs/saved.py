@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -31,6 +32,29 @@ def saved() -> str:
     moved = int((copy != start).sum())
     hold(moved > 0, "the copy was not trained")
     return f"after a step {moved} of {len(start)} numbers of the copy moved, of the original 0"
+
+
+@proves("saved-tied")
+def saved_tied() -> str:
+    """Bloom, head tied: a step on a copy of the embedding."""
+    from transformers import BloomConfig, BloomForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base: Any = BloomForCausalLM(
+            BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2)
+        )
+        model = get_peft_model(base, LoraConfig(r=2, modules_to_save=["word_embeddings"]))
+        start = base.lm_head.weight.detach().clone()
+        model(input_ids=torch.arange(6)[None]).logits.square().mean().backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0).step()
+    copy = base.transformer.word_embeddings.adapters["default"].weight
+    hold(torch.equal(base.lm_head.weight, start), "the head moved")
+    rows = int((copy != start).any(1).sum())
+    hold(rows == 6, f"{rows} rows moved")
+    return (
+        f"after a step {rows} rows of the embedding's copy moved (6 words were read), of the head 0"
+    )
 
 
 @proves("loads-adapter")
