@@ -25,7 +25,7 @@ def one_layer() -> Any:
 
     from ... import LoraConfig, get_peft_model
 
-    ids = {"vocab_size": 11, "bos_token_id": 1, "eos_token_id": 1}
+    ids: dict[str, Any] = {"vocab_size": 11, "bos_token_id": 1, "eos_token_id": 1}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, **ids))
