@@ -27,10 +27,9 @@ RANK_BODY = """\
     each = 4 * sum(inn + out for inn, out in layers)  # bytes for one more rank
     return max(0, (limit - 8 - header) // each)"""
 
-AS_WRITTEN = """\
-from transformers import TrainingArguments
-
-as_written = {
+LOOK_AT = "from transformers import TrainingArguments\n\n"  # the task says: TrainingArguments?
+AS_WRITTEN = f"""\
+{LOOK_AT}as_written = {{
     "num_train_epochs": 3,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 4,
@@ -42,8 +41,8 @@ as_written = {
     "fp16": True,
     "optim": "paged_adamw_8bit",
     "group_by_length": True,
-}
-trainer_options = {"dataset_text_field": "text", "max_seq_length": 2048}
+}}
+trainer_options = {{"dataset_text_field": "text", "max_seq_length": 2048}}
 """
 MENDED = """\
 training = {**as_written, "warmup_steps": 0.03, "train_sampling_strategy": "group_by_length"}
@@ -176,7 +175,7 @@ about the text, which trl's `SFTConfig` takes. `TrainingArguments?` shows what t
         ),
         check=tests.notes_call,
         starter=f"{AS_WRITTEN}\n{NOT_MENDED}",
-        solution=f"{AS_WRITTEN}\n{MENDED}",
+        solution=f"{AS_WRITTEN}\n{MENDED}".removeprefix(LOOK_AT),
         answer="answer",
     ),
     Exercise(
