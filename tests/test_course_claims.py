@@ -105,4 +105,6 @@ def test_a_course_without_rows_has_no_errata(tmp_path):
     (tmp_path / "77_none.md").write_text(
         "---\ntitle: T\nminutes: 1\nneeds: []\nobjectives: []\n---\nText.\n"
     )
-    assert list(build(tmp_path, [])) == ["notebooks/77_none.ipynb"]
+    built = build(tmp_path, [])
+    assert list(built) == ["notebooks/77_none.ipynb", "notebooks/glossary.ipynb"]
+    assert "errata.ipynb" not in built["notebooks/77_none.ipynb"].cells[-1].source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -188,6 +189,8 @@ def notes_call(answer: Any) -> str:
         expect(isinstance(options, Mapping), f"{part} should be a dictionary of options")
         for name in options:
             expect(name not in GONE, GONE.get(name, ""))
+    # it imports bitsandbytes where that is installed, which logs the optional kernels that it lacks
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
     from transformers import TrainingArguments
 
     training, data = answer["training"], answer["data"]
