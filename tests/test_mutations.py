@@ -8,7 +8,7 @@ import pytest
 from mutate import caught, source, whole
 from mutations import MUTATIONS
 
-pytestmark = pytest.mark.slow  # the table still has mutations that nobody was seen to notice
+pytestmark = pytest.mark.slow
 LESSONS = sorted({m.lesson for m in MUTATIONS})
 
 
