@@ -22,10 +22,12 @@ FILES = sorted(HOUSE.rglob("*.py"))
 ORDER = [
     "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
     "inputs", "virtual", "targets", "prompts", "methods", "refuse", "kbit", "plans", "tuner",
-    "files", "state", "checkpoint", "several", "model", "counting", "assets", "zoo", "tasks",
-    "training", "minipeft", "demo", "compare", "course", "cli",
+    "files", "folder", "state", "checkpoint", "several", "hub", "model", "counting",
+    "assets", "zoo", "tasks", "training", "minipeft", "demo", "compare", "finetune", "course",
+    "commands", "cli",
 ]  # fmt: skip
-PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in ("course", "cli.py", "assets")]
+OUTSIDE = ("course", "commands", "cli.py", "assets")
+PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in OUTSIDE]
 HEAVY = ["transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft"]
 
 
@@ -109,10 +111,10 @@ def test_no_file_is_longer_than_250_lines():
 
 
 # A reader of one method needs its file and the house; these are the other methods, quantization,
-# tables of names, what is refused, many adapters at once, and the course.
+# tables of names, what is refused, many adapters at once, the hub, real runs, and the course.
 BESIDE = (
     "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
-    "compare", "checks.py", "refuse.py", "rows.py", "several.py",
+    "compare", "finetune", "checks.py", "refuse.py", "rows.py", "several.py", "hub.py",
 )  # fmt: skip
 
 

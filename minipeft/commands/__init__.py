@@ -1,0 +1,1 @@
+"""The parts of the `minipeft` command, one file each; `cli.py` puts them together."""
