@@ -15,9 +15,11 @@ try:
 except ModuleNotFoundError as missing:  # the command line is part of the course extra
     sys.exit(f"minipeft needs {missing.name} here; install it: pip install 'minipeft[course]'")
 
+from .commands import train as train_command
 from .course.commands import app as course_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+train_command.add_to(app)
 app.add_typer(course_app)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -82,7 +81,7 @@ def begin(
             "labels_counted": rows.counted,
             "cut": rows.truncated,
             "notes": said,
-        },  # fmt: skip
+        },
         "training": {
             "steps": settings.steps,
             "batch_size": settings.batch_size,
@@ -90,13 +89,13 @@ def begin(
             "max_length": settings.max_length,
             "seed": settings.seed,
             "processes": world,
-        },  # fmt: skip
+        },
         "held_out": {"rows": len(held.rows), "labels_counted": held.counted} if held else {},
         "machine": {
             "device": _device(),
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
-        },  # fmt: skip
+        },
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }
 
@@ -126,9 +125,10 @@ def finish(record: dict[str, Any], trainer: Any, seen: Watch, stopped: str | Non
     losses = [row["loss"] for row in history if "loss" in row]
     looks = {row["step"]: figures(row) for row in history if "eval_loss" in row}
     record["state"] = "finished" if stopped is None else f"stopped by {stopped}"
+    speed = round(seen.tokens / seen.seconds, 1)
     record["training"] |= {
         "steps_done": state.global_step, "first_loss": losses[0], "last_loss": losses[-1],
-        "seconds": round(seen.seconds, 3), "tokens_per_second": round(seen.tokens / seen.seconds, 1),
+        "seconds": round(seen.seconds, 3), "tokens_per_second": speed,
     }  # fmt: skip
     if looks:
         best = min(looks, key=lambda step: looks[step]["loss"])

@@ -52,20 +52,20 @@ class Settings:
         "rows to hold out and never train on: a share (0.1), a number (50), or a file", DATA, "0.1"
     )
     max_length: int | None = setting(
-        "tokens of a row, or of a packed block; longer ones are cut [default: what the base "
-        "model reads, at most 512]",
+        "tokens of a row, or of a packed block; longer ones are cut (default: what the base "
+        "model reads, at most 512)",
         DATA, None, low=2,
     )  # fmt: skip
     packing: bool | None = setting(
-        "join texts end to end and cut them into full blocks [default: for kind text]", DATA, None
+        "join texts end to end and cut them into full blocks (default: for kind text)", DATA, None
     )
     method: str = setting(", ".join(METHODS), METHOD, "lora", choices=tuple(METHODS))
-    r: int | None = setting("LoRA's rank [default: 8]", METHOD, None, low=1)
+    r: int | None = setting("LoRA's rank (default: 8)", METHOD, None, low=1)
     alpha: float | None = setting(
-        "LoRA's α; the update counts α/r [default: 2r]", METHOD, None, low=0, open_low=True
+        "LoRA's α; the update counts α/r (default: 2r)", METHOD, None, low=0, open_low=True
     )
     target: list[str] | None = setting(
-        "a layer to adapt, once for each; all-linear: all [default: the architecture's]",
+        "a layer to adapt, once for each; all-linear: all (default: the architecture's)",
         METHOD, None,
     )  # fmt: skip
     option: dict[str, Any] = setting(
@@ -81,7 +81,7 @@ class Settings:
         "read a batch in so many parts: less memory, the same update", TRAINING, 1, low=1
     )
     lr: float | None = setting(
-        "the highest learning rate [default: the method's, by the model's width]",
+        "the highest learning rate (default: the method's, by the model's width)",
         TRAINING, None, low=0, open_low=True,
     )  # fmt: skip
     warmup: float = setting("the share of steps in which it rises", TRAINING, 0.05, low=0, high=1)
@@ -98,8 +98,8 @@ class Settings:
     )
     seed: int = setting("of the new weights, the rows' order and the split", TRAINING, 0, low=0)
     every: int | None = setting(
-        "steps between two looks at the held-out rows, each with a checkpoint [default: a tenth "
-        "of the run]",
+        "steps between two looks at the held-out rows, each with a checkpoint (default: a tenth "
+        "of the run)",
         WATCHING, None, low=1,
     )  # fmt: skip
     patience: int = setting(
