@@ -20,9 +20,9 @@ KINDS = ("auto", "text", "completion", "chat", "class")
 DATA, METHOD, TRAINING, WATCHING = "What is learned", "How much is trained", "Training", "Watching"
 
 
-def setting(help: str, panel: str, default: Any = MISSING, *, flag: str = "", **check: Any) -> Any:
+def setting(help: str, panel: str, default: Any = MISSING, **check: Any) -> Any:
     """A dataclass's field with what the command line and the check need to know of it."""
-    metadata = {"help": help, "panel": panel, "flag": flag, "check": check}
+    metadata = {"help": help, "panel": panel, "check": check}
     if default == {}:
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
