@@ -42,6 +42,10 @@ class CheckpointNotFoundError(MinipeftError, FileNotFoundError):
     """There is no adapter, or no model, where one was looked for."""
 
 
+class DataError(MinipeftError, ValueError):
+    """Rows to learn from cannot be read, or are not what a row must be."""
+
+
 class MinipeftWarning(UserWarning):
     """The base of all warnings that minipeft gives."""
 

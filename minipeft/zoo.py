@@ -8,12 +8,19 @@ one name to move from a laptop without a network to a real model on a GPU.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minipeft.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError, listed
+from minipeft.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    ConfigError,
+    ConfigTypeError,
+    listed,
+)
 
 ASSETS = Path(__file__).parent / "assets"
 BUNDLED = ("tiny-gpt2", "tiny-bloom")
@@ -43,6 +50,55 @@ def load_base(
         CheckpointError: the folder is there but holds no causal language model with a tokenizer.
         ConfigTypeError: `name` is not a string or path, or `dtype` is not a torch dtype.
     """
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = _load(AutoModelForCausalLM, name, dtype)
+    # transformers guesses the loss from the class's name, and for GPT2LMHeadModel warns that it
+    # could not, before it takes this one.
+    model.loss_type = model.loss_type or "ForCausalLM"
+    return (model if device is None else model.to(device)), tokenizer
+
+
+def load_classifier(
+    name: str | os.PathLike[str],
+    labels: Sequence[str],
+    *,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> tuple[Any, Any]:
+    """Load a model with a new head that chooses one of several classes for a text.
+
+    Args:
+        name, dtype, device: as for `load_base`.
+        labels: the names of the classes, by number.
+        seed: of the head's weights.
+
+    Returns:
+        `(model, tokenizer)`, as `load_base` does; the head reads the last token of the text.
+
+    Raises:
+        ConfigError: fewer than two classes, or one twice; else as `load_base`.
+    """
+    names = list(labels)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"labels must be two or more different names, got {names!r}")
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, tokenizer = _load(
+            AutoModelForSequenceClassification, name, dtype,
+            id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)},
+        )  # fmt: skip
+    # where the text ends is told by its padding
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return (model if device is None else model.to(device)), tokenizer
+
+
+def _load(kind: Any, name: Any, dtype: torch.dtype | None, **options: Any) -> tuple[Any, Any]:
+    """A model of this transformers class and its tokenizer; both doors' checks and errors."""
     if not isinstance(name, str | os.PathLike):
         raise ConfigTypeError(
             f"name must be a string or a path, got {type(name).__name__}; "
@@ -54,28 +110,28 @@ def load_base(
             "leave it out for float32"
         )
     source = str(ASSETS / name) if name in BUNDLED else os.fspath(name)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
-    bars = logging.is_progress_bar_enabled()
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     if name in BUNDLED:
-        logging.disable_progress_bar()  # two megabytes: there is nothing to wait for
+        logging.disable_progress_bar()  # a few megabytes: there is nothing to wait for
+    if options:
+        logging.set_verbosity_error()  # it reports that the head is new: that was asked for
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
+        model: Any = kind.from_pretrained(source, dtype=dtype or torch.float32, **options)
     except (OSError, ValueError) as error:
         raise _explain(os.fspath(name), source) from error
     finally:
+        logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-    # transformers guesses the loss from the class's name, and for GPT2LMHeadModel warns that it
-    # could not, before it takes this one.
-    model.loss_type = model.loss_type or "ForCausalLM"
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 on the hub has no pad token
-    return (model if device is None else model.to(device)), tokenizer
+    return model, tokenizer
 
 
 def _explain(name: str, source: str) -> CheckpointError | CheckpointNotFoundError:

@@ -28,7 +28,8 @@ from .defaults import LONGEST, learning_rate, method_config, steps_of
 from .encode import Collator, Encoded, encode
 from .measure import RunTrainer
 from .settings import Settings, made, read_toml, to_toml
-from .trainer import StopOnSignal, last_checkpoint
+from .signals import StopOnSignal
+from .trainer import last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,6 @@ def run(given: Mapping[str, Any], *, resume: bool = False, quiet: bool = False) 
         card.same_data(folder, record)
     seen, stop = watch.Watch(screen), StopOnSignal()
     trainer = trainer_for(settings, model, tokenizer, (rows, held_rows), train.kind, world)
-    for callback in (watch.LastLook(), seen, stop):
-        trainer.add_callback(callback)
     trainer.accelerator.wait_for_everyone()  # each has looked at the folder: now it is written to
     if rank == 0:
         card.write(folder, "run.toml", to_toml(settings, "minipeft train --config run.toml"))
@@ -93,13 +92,14 @@ def run(given: Mapping[str, Any], *, resume: bool = False, quiet: bool = False) 
         if held_rows:
             with model.disable_adapter():
                 record["held_out"]["base"] = card.figures(trainer.evaluate())
+        for callback in (watch.LastLook(), seen, stop):
+            trainer.add_callback(callback)
         start = last_checkpoint(folder / "checkpoints") if resume else None
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     finally:
         seen.close()
+        stop.close()
     stopped = stop.stopped if trainer.state.global_step < trainer.state.max_steps else None
-    if not trainer.control.should_training_stop:
-        stopped = None
     card.finish(record, trainer, seen, stopped)
     if rank == 0:
         if stopped is None:
@@ -156,7 +156,8 @@ def adapted(settings: Settings, train: Table) -> tuple[Any, Any]:
     if settings.quantize:
         quantize_model(model)
         model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=settings.checkpointing
+            model,
+            use_gradient_checkpointing=False,  # the Trainer turns it on
         )
     torch.manual_seed(settings.seed)
     return get_peft_model(model, config), tokenizer
@@ -215,9 +216,10 @@ def trainer_for(
         learning_rate=settings.lr, lr_scheduler_type="linear",
         warmup_steps=round(settings.warmup * settings.steps), weight_decay=settings.weight_decay,
         max_grad_norm=settings.clip, optim="adamw_torch",
-        bf16=settings.bf16, gradient_checkpointing=settings.checkpointing and not settings.quantize,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=cpu, ddp_backend="gloo" if cpu else None, dataloader_pin_memory=not cpu,
+        bf16=settings.bf16, use_cpu=cpu, ddp_backend="gloo" if cpu and world > 1 else None,
+        dataloader_pin_memory=not cpu, activation_checkpointing=settings.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        restore_callback_states_from_checkpoint=True,  # how long the best loss has stood
         seed=settings.seed, data_seed=settings.seed,
         save_strategy="steps", save_steps=settings.every, save_total_limit=settings.keep,
         eval_strategy="steps" if held else "no", eval_steps=settings.every,

@@ -117,4 +117,4 @@ def draw(history: list[dict[str, Any]], path: Path, base_loss: float | None) -> 
         axes.axhline(base_loss, color="gray", linestyle=":", label="held out, before training")
     axes.set(xlabel="step", ylabel="loss (nats per label)")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")

@@ -1,0 +1,247 @@
+"""minipeft in transformers' Trainer: checkpoints that hold the adapter, whole or not at all.
+
+    class MyTrainer(AdapterCheckpoints, Trainer): ...        # any Trainer, trl's SFTTrainer too
+
+Trainer knows how to save its own models and Hugging Face peft's; of anything else it writes the
+whole state dict, the frozen base included. This class says how an adapter is written and read;
+the optimizer, the schedule and the random state stay Trainer's.
+
+    output_dir/checkpoint-40/            adapter_config.json, adapter_model.safetensors,
+                                         optimizer.pt, scheduler.pt, rng_state.pth,
+                                         trainer_state.json
+    output_dir/.writing/checkpoint-50/   on its way: renamed when it is whole
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import Trainer
+
+from ..checkpoint import save
+from ..errors import CheckpointError, CheckpointNotFoundError
+from ..files import ENCODER, WEIGHTS
+from ..model import PeftModel
+from ..state import PROMPT, fill, parts_in, set_peft_model_state_dict
+from ..virtual import PromptMethod
+
+STAGE = ".writing"
+STATE = "trainer_state.json"
+# The mixin stands before a Trainer in the list of bases; to mypy it is one.
+_Base: Any = Trainer if TYPE_CHECKING else object
+
+
+def step_of(folder: Path) -> int:
+    """40 of checkpoint-40; -1 of anything else."""
+    name, dash, step = folder.name.partition("-")
+    return int(step) if name == "checkpoint" and dash and step.isdecimal() else -1
+
+
+def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
+    """The whole checkpoints in a folder, the oldest first."""
+    place = Path(folder)
+    found = [p for p in place.iterdir() if step_of(p) >= 0] if place.is_dir() else []
+    return sorted((p for p in found if (p / STATE).is_file()), key=step_of)
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
+    """The newest whole checkpoint in a folder; None if there is none."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def folders(model: PeftModel, place: Path) -> dict[str, Path]:
+    """Where each adapter is in a checkpoint: "default" in it, others in subfolders."""
+    return {name: place if name == "default" else place / name for name in model.peft_config}
+
+
+def encoder_of(model: PeftModel, name: str) -> PromptMethod[Any] | None:
+    """The network that computes an adapter's virtual tokens, if there is one."""
+    modules = (module for _, module, _ in parts_in(model, name))
+    return next((m for m in modules if isinstance(m, PromptMethod) and not m.is_stored()), None)
+
+
+def save_adapters(model: PeftModel, place: Path) -> None:
+    """Write all adapters, each with the network that computes its virtual tokens."""
+    for name, folder in folders(model, place).items():
+        encoder = encoder_of(model, name)
+        save(model, model.peft_config[name], name, folder, save_encoder=encoder is not None)
+
+
+def load_adapters(model: PeftModel, place: Path) -> None:
+    """Copy a checkpoint's numbers into the adapters that are in the model.
+
+    Raises:
+        CheckpointNotFoundError, CheckpointError: an adapter is not there, or does not fit.
+    """
+    for name, folder in folders(model, place).items():
+        if not (folder / WEIGHTS).is_file():
+            raise CheckpointNotFoundError(f"{folder} has no {WEIGHTS} for adapter {name!r}")
+        try:
+            tensors = load_file(folder / WEIGHTS)
+            encoder = encoder_of(model, name)
+            if encoder is None:
+                set_peft_model_state_dict(model, tensors, name)
+                continue
+            encoder.load_state_dict(load_file(folder / ENCODER))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{folder} is damaged ({error}); resume from another") from error
+        others = [part for part in parts_in(model, name) if part[1] is not encoder]
+        fill(others, {key: tensor for key, tensor in tensors.items() if key != PROMPT})
+
+
+class AdapterCheckpoints(_Base):  # type: ignore[misc]
+    """A Trainer of a `PeftModel`, whose checkpoints hold the adapters and no base model.
+
+    A model of another class is saved as Trainer does. `trainer.train(resume_from_checkpoint=True)`
+    goes on from the newest checkpoint; on a CPU, with the same losses to the bit.
+
+    Raises:
+        CheckpointError: a checkpoint could not be written; those before it are whole.
+        CheckpointNotFoundError: there is none to resume from.
+    """
+
+    _stage: Path | None = None
+
+    def _adapters(self) -> PeftModel | None:
+        model = self.accelerator.unwrap_model(self.model)
+        return model if isinstance(model, PeftModel) else None
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As Trainer's; True takes the newest whole checkpoint in `args.output_dir`."""
+        place = Path(self.args.output_dir)
+        if self.args.should_save:
+            put_back(place)
+        self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint is True:
+            newest = last_checkpoint(place)
+            if newest is None:
+                raise CheckpointNotFoundError(
+                    f"there is no checkpoint in {place} to resume from; start with "
+                    f"resume_from_checkpoint=None"
+                )
+            resume_from_checkpoint = str(newest)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        model = self._adapters()
+        if model is None:
+            return super()._save(output_dir, state_dict)  # type: ignore[no-any-return]
+        if self.args.should_save:
+            place = Path(output_dir or self.args.output_dir)
+            save_adapters(model, place)
+            if self.processing_class is not None and self._stage is None:
+                self.processing_class.save_pretrained(place)
+        return None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        adapters = self._adapters()
+        if adapters is None or model is not None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_adapters(adapters, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        adapters, best = self._adapters(), self.state.best_model_checkpoint
+        if adapters is None or not best:
+            super()._load_best_model()
+        else:
+            load_adapters(adapters, Path(best))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._stage or super()._get_output_dir(trial))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._stage is None:  # else it is about to be renamed
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        place = Path(self._get_output_dir(trial))
+        final = place / f"checkpoint-{self.state.global_step}"
+        writer = self.args.should_save
+        with self._writing(place):
+            if writer:
+                shutil.rmtree(place / STAGE, ignore_errors=True)  # left by a kill
+                (place / STAGE).mkdir(parents=True)
+            self.accelerator.wait_for_everyone()
+            self._stage = place / STAGE
+            super()._save_checkpoint(model, trial)  # every process writes its random state
+            self.accelerator.wait_for_everyone()
+            if writer:
+                if self.state.best_global_step == self.state.global_step:
+                    self.state.best_model_checkpoint = str(final)
+                    self.state.save_to_json(str(self._stage / final.name / STATE))
+                publish(self._stage / final.name, final)
+        if writer:
+            best = self.state.best_model_checkpoint
+            rotate(place, self.args.save_total_limit, best and Path(best))
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(final))
+
+    @contextmanager
+    def _writing(self, place: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(place / STAGE, ignore_errors=True)
+            last = last_checkpoint(place)
+            raise CheckpointError(
+                f"the checkpoint of step {self.state.global_step} cannot be written to {place}: "
+                f"{error}; make room or check the folder's rights, then resume from "
+                f"{last.name if last else 'the start: there is no earlier one'}"
+            ) from error
+        finally:
+            self._stage = None
+
+
+class AdapterTrainer(AdapterCheckpoints, Trainer):  # type: ignore[misc]
+    """transformers' Trainer with `AdapterCheckpoints`."""
+
+
+def sync(folder: Path) -> None:
+    """Have the disk hold what is in a folder, before a rename says that it does."""
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def publish(written: Path, final: Path) -> None:
+    """Give a whole checkpoint its name; one of that name steps aside first."""
+    sync(written)
+    aside = written.parent / f"old-{final.name}"
+    if final.exists():
+        os.rename(final, aside)
+    os.rename(written, final)
+    sync(final)
+
+
+def put_back(place: Path) -> None:
+    """Undo what a kill left: a checkpoint that stepped aside for one that did not come."""
+    for aside in (place / STAGE).glob("old-checkpoint-*"):
+        final = place / aside.name.removeprefix("old-")
+        if not final.exists():
+            os.rename(aside, final)
+    shutil.rmtree(place / STAGE, ignore_errors=True)
+
+
+def rotate(place: Path, limit: int | None, best: Path | None) -> None:
+    """Delete the oldest checkpoints beyond `limit`; never the newest, nor the best."""
+    found = checkpoints(place)
+    kept = {found[-1], *([best] if best in found else [])}
+    surplus = len(found) - max(limit, len(kept)) if limit else 0
+    for old in [p for p in found if p not in kept][: max(surplus, 0)]:
+        gone = place / STAGE / old.name  # a half-deleted one must not look like a checkpoint
+        gone.parent.mkdir(exist_ok=True)
+        os.rename(old, gone)
+    shutil.rmtree(place / STAGE, ignore_errors=True)
