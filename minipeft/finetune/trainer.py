@@ -128,6 +128,9 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
                     f"resume_from_checkpoint=None"
                 )
             resume_from_checkpoint = str(newest)
+        # An evaluate() before train() marks the model as prepared, and accelerate 1.15 then never
+        # wraps it for several processes: each would train on its own rows alone.
+        vars(self.model).pop("_is_accelerate_prepared", None)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -174,10 +177,10 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
             self._stage = place / STAGE
             super()._save_checkpoint(model, trial)  # every process writes its random state
             self.accelerator.wait_for_everyone()
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(final)
             if writer:
-                if self.state.best_global_step == self.state.global_step:
-                    self.state.best_model_checkpoint = str(final)
-                    self.state.save_to_json(str(self._stage / final.name / STATE))
+                self.state.save_to_json(str(self._stage / final.name / STATE))
                 publish(self._stage / final.name, final)
         if writer:
             best = self.state.best_model_checkpoint
