@@ -23,7 +23,7 @@ from minipeft.errors import (
 )
 
 ASSETS = Path(__file__).parent / "assets"
-BUNDLED = ("tiny-gpt2", "tiny-bloom")
+BUNDLED = ("tiny-gpt2", "tiny-bloom", "tiny-llama")
 
 
 def load_base(
@@ -35,8 +35,9 @@ def load_base(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name: `"tiny-gpt2"` or `"tiny-bloom"` (bundled, a million parameters each, no network), a
-            folder that `save_pretrained` wrote, or a name on the Hugging Face hub.
+        name: `"tiny-gpt2"` or `"tiny-bloom"` (bundled, a million parameters each, on stories of
+            128 words), `"tiny-llama"` (bundled, two million, on English prose), a folder that
+            `save_pretrained` wrote, or a name on the Hugging Face hub.
         dtype: of the floating-point parameters; float32 when None. The bundled weights are stored
             as float16, which is too coarse to train in.
         device: where to put the model; the CPU when None.

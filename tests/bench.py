@@ -23,10 +23,10 @@ import torch
 import transformers
 
 import minipeft
+from minipeft.assets.pretrain import NAMES
 from minipeft.demo import METHODS, prepare, recipe
 from minipeft.tasks import load_task
 from minipeft.training import fit
-from minipeft.zoo import BUNDLED
 
 PAGE = Path(__file__).with_name("BENCH.md")
 MARKED = r"<!-- (\w+) -->\n(.*?)(?=<!-- \w+ -->|\Z)"
@@ -66,7 +66,7 @@ def training() -> list[str]:
     torch.set_num_threads(os.cpu_count() or 1)
     rows = ["| model | method | trained | steps | seconds |", "|---|---|---:|---:|---:|"]
     data = load_task("opposite")
-    for name in BUNDLED:
+    for name in NAMES:
         for method, (label, _) in METHODS.items():
             model, tokenizer = prepare(name, method, 0)
             history = fit(model, tokenizer, data["train"], progress=False, **recipe(method))

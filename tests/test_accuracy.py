@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from accuracy import CHANCE, PAGE, SEEDS, TASKS, best, page, results, train
 
+from minipeft.assets.pretrain import NAMES
 from minipeft.tasks import RECIPES
 from minipeft.tasks import TASKS as KNOWN
-from minipeft.zoo import BUNDLED
 
 METHODS = [name for name in RECIPES if name != "full"]
 
@@ -29,13 +29,13 @@ def test_the_learning_rates_are_the_best_of_the_sweep():
     assert best(results()) == {method: RECIPES[method]["lr"] for method in METHODS}
 
 
-@pytest.mark.parametrize("base", BUNDLED)
+@pytest.mark.parametrize("base", NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_at_least_doubles_chance_on_one_task(base: str, method: str):
     assert any(min(reached(base, method, task)) >= 2 * CHANCE[task] for task in TASKS)
 
 
-@pytest.mark.parametrize("base", BUNDLED)
+@pytest.mark.parametrize("base", NAMES)
 def test_a_task_separates_the_best_method_from_the_worst(base: str):
     means = {
         task: [sum(reached(base, method, task)) / len(SEEDS) for method in METHODS]
@@ -45,7 +45,7 @@ def test_a_task_separates_the_best_method_from_the_worst(base: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", BUNDLED)
+@pytest.mark.parametrize("base", NAMES)
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("lora", "adapter")])
 def test_a_run_of_today_doubles_chance_as_the_table_says(base: str, method: str):
     """On seed 0 only; LoRA, adapters and full fine-tuning are run in test_pretrained.py."""

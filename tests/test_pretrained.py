@@ -10,11 +10,11 @@ import json
 import pytest
 import torch
 
-from minipeft.assets.pretrain import build_model, held_out, pretrain
+from minipeft.assets.pretrain import NAMES, build_model, held_out, pretrain
 from minipeft.demo import prepare, recipe
 from minipeft.tasks import TASKS, load_task
 from minipeft.training import History, accuracy, complete, fit
-from minipeft.zoo import ASSETS, BUNDLED, load_base
+from minipeft.zoo import ASSETS, load_base
 
 ANSWERED = [name for name in TASKS if TASKS[name].answers]
 SEEDS = (0, 1, 2)
@@ -26,7 +26,7 @@ LEARNED = [(m, t) for m in FLOOR for t in TASKS if m != "adapter" or t in ANSWER
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_held_out_loss_is_close_to_the_entropy_of_the_grammar(name):
     model, tokenizer = load_base(name)
     measured = held_out(model, tokenizer)
@@ -38,14 +38,14 @@ def test_the_held_out_loss_is_close_to_the_entropy_of_the_grammar(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("task", TASKS)
 def test_before_fine_tuning_no_task_is_answered(name, task):
     model, tokenizer = load_base(name)
     assert accuracy(model, tokenizer, load_task(task, train=1, validation=1)["test"]) <= 0.10
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("prompt", "says"),
     [
@@ -63,7 +63,7 @@ def test_the_models_know_the_stories(name, prompt, says):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_script_writes_a_checkpoint_that_loads_and_repeats_itself(name, tmp_path):
     reports = [pretrain(name, tmp_path / str(i), steps=4) for i in (0, 1)]
     assert reports[0]["held_out"] == reports[1]["held_out"]
@@ -83,7 +83,7 @@ def run(name: str, method: str, task: str, seed: int) -> tuple[float, History]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("method", "task"), LEARNED)
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_full_fine_tuning_lora_and_adapters_learn_their_tasks(name, method, task, seed):
     reached, history = run(name, method, task, seed)
     print(f"{name} {method} {task} seed {seed}: {reached:.3f} in {history.seconds:.1f} s")
@@ -93,7 +93,7 @@ def test_full_fine_tuning_lora_and_adapters_learn_their_tasks(name, method, task
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("method", ["qlora", "loftq"])
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_lora_beside_four_bits_reaches_lora_less_two_points(name, method, seed):
     # LoRA reaches at most 1, and does so here (tests/accuracy.json): so this holds for whatever
     # LoRA reaches
@@ -105,7 +105,7 @@ def test_lora_beside_four_bits_reaches_lora_less_two_points(name, method, seed):
 def main() -> None:
     """Print the table."""
     print(f"{torch.get_num_threads()} threads")
-    for name in BUNDLED:
+    for name in NAMES:
         for method in FLOOR:
             for task in TASKS:
                 runs = [run(name, method, task, seed) for seed in SEEDS]

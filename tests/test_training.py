@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional
 
 from minipeft import LoraConfig, get_peft_model
+from minipeft.assets.pretrain import NAMES
 from minipeft.errors import ConfigError, MinipeftError, StateError
 from minipeft.tasks import load_task
 from minipeft.training import accuracy, collate, complete, encode, fit, loss_on
-from minipeft.zoo import BUNDLED, load_base
+from minipeft.zoo import load_base
 
 DATA = load_task("mood", train=64, validation=1, test=10)
 
@@ -33,7 +34,7 @@ def test_the_labels_are_the_completion_and_eos_and_nothing_else():
     assert batch["labels"][1].tolist()[:3] == [-100] * 3
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_padding_changes_no_loss_and_no_answer(name):
     model, tokenizer = load_base(name)
     rows = [DATA["test"][i] for i in range(10)]
