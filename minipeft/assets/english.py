@@ -154,9 +154,9 @@ def loss_of(model: Any, ids: torch.Tensor) -> float:
     blocks = ids[: len(ids) // CONTEXT * CONTEXT].long().view(-1, CONTEXT)
     losses = [
         model(input_ids=part.to(device), labels=part.to(device)).loss.item() * len(part)
-        for part in blocks.split(64)
+        for part in torch.split(blocks, 64)
     ]
-    return sum(losses) / len(blocks)
+    return float(sum(losses)) / len(blocks)
 
 
 def train(model: Any, ids: torch.Tensor, steps: int, batch: int, lr: float, device: str) -> float:

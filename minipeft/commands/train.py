@@ -96,7 +96,8 @@ def _signature() -> inspect.Signature:
         for name, hint in options.items()
     ]
     for name, (kind, text, default) in more.items():
-        hint = Annotated[kind, typer.Option(f"--{name}", help=text, rich_help_panel="The run")]
+        made = typer.Option(f"--{name}", help=text, rich_help_panel="The run")
+        hint: Any = Annotated[kind, made]
         parameters.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint

@@ -131,10 +131,10 @@ def finish(record: dict[str, Any], trainer: Any, seen: Watch, stopped: str | Non
         "seconds": round(seen.seconds, 3), "tokens_per_second": speed,
     }  # fmt: skip
     if looks:
-        best = min(looks, key=lambda step: looks[step]["loss"])
+        best = state.best_global_step or max(looks)
         record["held_out"] |= {"best": looks[best], "best_step": best}
         if stopped is None and state.global_step < state.max_steps:
-            record["training"]["stopped_early"] = "no lower held-out loss"
+            record["training"]["stopped_early"] = "the held-out rows showed no further gain"
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -219,7 +219,7 @@ def announce(screen: Console | None, record: dict[str, Any]) -> None:
     """Say what is about to be trained, on what."""
     if screen is None:
         return
-    n, all_, data = *record["parameters"].values(), record["data"]
+    data, (n, all_) = record["data"], record["parameters"].values()
     for sentence in data["notes"]:
         screen.print(f"[yellow]note:[/] {sentence}" if screen.is_terminal else f"note: {sentence}")
     screen.print(

@@ -79,7 +79,8 @@ def read(
         raise DataError(f"{name} holds no rows")
     kind = kind_of(dataset.column_names, kind, name)
     dataset = dataset.select_columns(COLUMNS[kind])
-    keep, empty = [], []
+    keep: list[int] = []
+    empty: list[int] = []
     for i, row in enumerate(dataset):
         problem = wrong(row, kind)
         if problem:

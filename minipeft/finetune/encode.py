@@ -72,12 +72,12 @@ def encode(table: Table, tokenizer: Any, *, max_length: int, packing: bool = Fal
         )
     if table.kind == "class":
         texts = [pair[0] for pair in texts_of(table.rows["text"], tokenizer, eos=False)]
-        cut = [i for i, ids in enumerate(texts) if len(ids) > max_length]
+        long = [i for i, ids in enumerate(texts) if len(ids) > max_length]
         ids = [row[:max_length] for row in texts]
         columns: dict[str, Any] = {"input_ids": ids, "labels": list(table.rows["label"])}
         rows = Dataset.from_dict(columns)
         return Encoded(
-            rows, cut_said(cut, len(rows), max_length), sum(map(len, ids)), len(rows), len(cut)
+            rows, cut_said(long, len(rows), max_length), sum(map(len, ids)), len(rows), len(long)
         )
     if table.kind == "text":
         pairs = texts_of(table.rows["text"], tokenizer, eos=True)
@@ -85,7 +85,8 @@ def encode(table: Table, tokenizer: Any, *, max_length: int, packing: bool = Fal
         pairs = [completion(row, tokenizer) for row in table.rows]
     else:
         pairs = [chat(row["messages"], tokenizer, i) for i, row in enumerate(table.rows, 1)]
-    cut, lost, said = [], [], ()
+    said: tuple[str, ...] = ()
+    cut: list[int] = []
     if packing:
         joined = [token for ids, _ in pairs for token in ids]
         blocks = [joined[i : i + max_length] for i in range(0, len(joined), max_length)]

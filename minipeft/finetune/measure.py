@@ -48,7 +48,8 @@ class RunTrainer(AdapterTrainer):
         super().__init__(**given, compute_metrics=totals)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return Shuffled(len(self.train_dataset), self.samples, self.args.seed)
+        rows: Any = self.train_dataset
+        return Shuffled(len(rows), self.samples, self.args.seed)
 
     @torch.no_grad()
     def prediction_step(

@@ -103,7 +103,7 @@ class Settings:
         WATCHING, None, low=1,
     )  # fmt: skip
     patience: int = setting(
-        "stop after so many looks without a lower held-out loss; 0: never", WATCHING, 0, low=0
+        "stop after so many looks without a gain on the held-out rows; 0: never", WATCHING, 0, low=0
     )
     keep: int = setting("how many checkpoints to keep, the best one among them", WATCHING, 2, low=1)
 

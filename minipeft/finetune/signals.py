@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+class StopOnSignal(TrainerCallback):
     """A callback for a Trainer: the first signal stops it in order, a second one at once.
 
     The handlers stand while `train` runs, in the main thread. In several processes all stop at

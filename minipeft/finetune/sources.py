@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -92,7 +93,7 @@ def _from_hub(name: str, split: str) -> tuple[Dataset, str, str]:
 
 def _from_file(path: Path) -> Dataset:
     """A file's rows, by the reader for its ending; mistakes in it are looked for first."""
-    from datasets import Dataset, load_dataset
+    from datasets import Dataset, Features, Value, load_dataset
 
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -112,7 +113,10 @@ def _from_file(path: Path) -> Dataset:
         check_json_lines(path)
     options: dict[str, Any] = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
     if reader == "csv":  # a cell is text, "007" and "NA" too
-        options |= {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, delimiter=options.get("sep", ",")), [])
+        features = Features({name: Value("string") for name in header})
+        options |= {"features": features, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
         with no_bars():
             return load_dataset(reader, data_files=str(path), split="train", **options)

@@ -14,7 +14,6 @@ the optimizer, the schedule and the random state stay Trainer's.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer_utils import TrainOutput
+from transformers.utils.generic import find_labels
 
 from ..checkpoint import save
 from ..errors import CheckpointError, CheckpointNotFoundError
@@ -31,30 +32,10 @@ from ..files import ENCODER, WEIGHTS
 from ..model import PeftModel
 from ..state import PROMPT, fill, parts_in, set_peft_model_state_dict
 from ..virtual import PromptMethod
+from .checkpoints import STAGE, STATE, last_checkpoint, publish, put_back, rotate
 
-STAGE = ".writing"
-STATE = "trainer_state.json"
 # The mixin stands before a Trainer in the list of bases; to mypy it is one.
 _Base: Any = Trainer if TYPE_CHECKING else object
-
-
-def step_of(folder: Path) -> int:
-    """40 of checkpoint-40; -1 of anything else."""
-    name, dash, step = folder.name.partition("-")
-    return int(step) if name == "checkpoint" and dash and step.isdecimal() else -1
-
-
-def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The whole checkpoints in a folder, the oldest first."""
-    place = Path(folder)
-    found = [p for p in place.iterdir() if step_of(p) >= 0] if place.is_dir() else []
-    return sorted((p for p in found if (p / STATE).is_file()), key=step_of)
-
-
-def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """The newest whole checkpoint in a folder; None if there is none."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
 
 
 def folders(model: PeftModel, place: Path) -> dict[str, Path]:
@@ -110,6 +91,13 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
 
     _stage: Path | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        model = self._adapters()
+        if model is not None and self.args.label_names is None:
+            # Trainer looks for them in the class's forward, and ours is the base model's
+            self.label_names = find_labels(type(model.get_base_model()))  # type: ignore[no-untyped-call]
+
     def _adapters(self) -> PeftModel | None:
         model = self.accelerator.unwrap_model(self.model)
         return model if isinstance(model, PeftModel) else None
@@ -128,9 +116,16 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
                     f"resume_from_checkpoint=None"
                 )
             resume_from_checkpoint = str(newest)
+        if resume_from_checkpoint:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            model = self._adapters()
+            if model is not None and 0 < self.args.max_steps <= state.global_step:
+                load_adapters(model, Path(resume_from_checkpoint))
+                self.state = state  # finished: Trainer would make one more step
+                return TrainOutput(state.global_step, 0.0, {})
         # An evaluate() before train() marks the model as prepared, and accelerate 1.15 then never
         # wraps it for several processes: each would train on its own rows alone.
-        vars(self.model).pop("_is_accelerate_prepared", None)
+        self.model.__dict__.pop("_is_accelerate_prepared", None)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -205,46 +200,5 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
             self._stage = None
 
 
-class AdapterTrainer(AdapterCheckpoints, Trainer):  # type: ignore[misc]
+class AdapterTrainer(AdapterCheckpoints, Trainer):
     """transformers' Trainer with `AdapterCheckpoints`."""
-
-
-def sync(folder: Path) -> None:
-    """Have the disk hold what is in a folder, before a rename says that it does."""
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def publish(written: Path, final: Path) -> None:
-    """Give a whole checkpoint its name; one of that name steps aside first."""
-    sync(written)
-    aside = written.parent / f"old-{final.name}"
-    if final.exists():
-        os.rename(final, aside)
-    os.rename(written, final)
-    sync(final)
-
-
-def put_back(place: Path) -> None:
-    """Undo what a kill left: a checkpoint that stepped aside for one that did not come."""
-    for aside in (place / STAGE).glob("old-checkpoint-*"):
-        final = place / aside.name.removeprefix("old-")
-        if not final.exists():
-            os.rename(aside, final)
-    shutil.rmtree(place / STAGE, ignore_errors=True)
-
-
-def rotate(place: Path, limit: int | None, best: Path | None) -> None:
-    """Delete the oldest checkpoints beyond `limit`; never the newest, nor the best."""
-    found = checkpoints(place)
-    kept = {found[-1], *([best] if best in found else [])}
-    surplus = len(found) - max(limit, len(kept)) if limit else 0
-    for old in [p for p in found if p not in kept][: max(surplus, 0)]:
-        gone = place / STAGE / old.name  # a half-deleted one must not look like a checkpoint
-        gone.parent.mkdir(exist_ok=True)
-        os.rename(old, gone)
-    shutil.rmtree(place / STAGE, ignore_errors=True)

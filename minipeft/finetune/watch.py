@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback
 
 from ..errors import StateError
 
 
-class LastLook(TrainerCallback):  # type: ignore[misc]
+class LastLook(TrainerCallback):
     """Measures and saves after the last step as well, whatever the steps between two looks."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -25,7 +32,7 @@ class LastLook(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = args.eval_strategy != "no"
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Shows a run on the console: one bar in a terminal, a line at each look elsewhere.
 
     Args:
@@ -36,7 +43,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, console: Console | None):
-        self.console, self.bar, self.task = console, None, None
+        self.console = console
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
         self.seconds, self.tokens, self.loss, self.held = 0.0, 0, float("nan"), ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -69,7 +78,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 f"the loss of step {state.global_step} is {self.loss}, no number: take a lower "
                 f"--lr (it was {args.learning_rate:g}); checkpoints from before are kept"
             )
-        if self.bar is not None and self.task is not None:
+        if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step, said=self.said())
 
     def on_evaluate(
