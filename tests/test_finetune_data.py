@@ -52,8 +52,8 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
         ("a.tsv", "prompt\tcompletion\nq\ta\n", "completion", [{"prompt": "q", "completion": "a"}]),
         ("a.txt", "one\ntwo\r\n\r\nthree\n", "text", [{"text": "one\ntwo"}, {"text": "three"}]),
         (
-            "a.csv", "text,label\na,2\nb,10\n", "class",
-            [{"text": "a", "label": 0}, {"text": "b", "label": 1}],
+            "a.csv", "text,label\na,2\nb,10\nc,2\nd,10\n", "class",
+            [{"text": t, "label": i} for t, i in (("a", 0), ("b", 1), ("c", 0), ("d", 1))],
         ),
     ],
 )  # fmt: skip

@@ -124,6 +124,8 @@ def _from_file(path: Path) -> Dataset:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if "corresponds to no data" in str(cause):
+            raise DataError(f"{path} holds no rows") from None
         reason = str(cause).strip().splitlines()
         raise DataError(f"{path} cannot be read: {reason[0] if reason else error!r}") from error
 
