@@ -287,7 +287,7 @@ def test_twenty_kills_at_random_moments(stories: Path, tmp_path: Path):
         resume = (place / "run.toml").exists()
         number = child({"output": str(place)} if resume else given, resume)
         # some fall before the first step, and twenty together do not reach the last one
-        limit = time.monotonic() + rng.uniform(0.2, 1.2) if kills < 20 else 1e18
+        limit = time.monotonic() + rng.uniform(0.2, 0.9) if kills < 20 else 1e18
         done = 0
         while not done and time.monotonic() < limit:
             done, status = os.waitpid(number, os.WNOHANG)
