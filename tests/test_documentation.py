@@ -27,6 +27,7 @@ def test_the_readmes_code_runs(tmp_path, monkeypatch, capsys):
     assert type(names["plain"]).__name__ == type(names["merged"]).__name__ == "GPT2LMHeadModel"
     assert "bits per weight" in printed
     assert names["model"].peft_config["both"].r == 16  # the ranks of two
+    assert (tmp_path / "runs" / "checkpoint-20" / "adapter_model.safetensors").is_file()
     rows = names["answers"].tolist()
     assert len(rows) == 3
     assert rows[0] == rows[1] != rows[2]  # 0.7 + 0.3 of one adapter is that adapter

@@ -309,7 +309,7 @@ def test_twenty_kills_at_random_moments(stories: Path, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_english_is_learned(seed: int, tmp_path: Path):
-    """Held out are whole topics. Measured: the loss falls by 1.2 to 1.5 nats per token."""
+    """Held out are whole topics. Measured: 4.25 to 2.55, 4.33 to 2.53, 4.15 to 2.50."""
     from pydoc_data.topics import topics
 
     names = sorted(topics)
@@ -324,13 +324,16 @@ def test_english_is_learned(seed: int, tmp_path: Path):
     ).record  # fmt: skip
     held = record["held_out"]
     print(seed, held, record["training"]["seconds"])
-    assert held["best"]["loss"] < held["base"]["loss"] - 0.7
+    assert held["best"]["loss"] < held["base"]["loss"] - 1.2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_requests_are_told_apart(seed: int, tmp_path: Path):
-    """Six classes, 48 examples of each; 72 held out."""
+    """Six classes, 48 examples of each; 72 held out. Measured: 53, 42 and 44 % right of 15 to 18.
+
+    The best of ten looks is chosen on the same rows, which flatters it: by a few percent.
+    """
     record = run(
         {"base": "tiny-llama", "data": str(REQUESTS), "validation": "0.2", "steps": 150,
          "output": str(tmp_path / "a"), "target": ["all-linear"], "lr": 2e-3, "seed": seed,

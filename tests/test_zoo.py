@@ -8,14 +8,15 @@ import sys
 import pytest
 import torch
 
+from minipeft.assets.pretrain import NAMES
 from minipeft.assets.stories import vocabulary
 from minipeft.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError, MinipeftError
-from minipeft.zoo import ASSETS, BUNDLED, load_base
+from minipeft.zoo import ASSETS, BUNDLED, load_base, load_classifier
 
 CLASSES = {"tiny-gpt2": "GPT2LMHeadModel", "tiny-bloom": "BloomForCausalLM"}
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_bundled_models_are_ordinary_transformers_models(name):
     model, tokenizer = load_base(name)
     assert type(model).__name__ == CLASSES[name]
@@ -27,7 +28,7 @@ def test_bundled_models_are_ordinary_transformers_models(name):
     assert all(d % 64 == 0 for d in dims)  # NF4 reads blocks of 64
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_tokenizer_knows_every_word_pads_and_comes_back_to_the_text(name):
     _, tokenizer = load_base(name)
     ids = tokenizer(" ".join(vocabulary()))["input_ids"]
@@ -45,7 +46,7 @@ def test_the_tokenizer_knows_every_word_pads_and_comes_back_to_the_text(name):
     assert left["attention_mask"][0].tolist() == [0, 0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_generate_works_and_left_padding_changes_nothing(name):
     model, tokenizer = load_base(name)
     tokenizer.padding_side = "left"
@@ -70,7 +71,7 @@ def test_dtype_device_and_a_folder(tmp_path):
 
 def test_the_two_bundled_models_are_small_on_disk():
     size = sum(f.stat().st_size for name in BUNDLED for f in (ASSETS / name).iterdir())
-    assert size < 5e6
+    assert size < 9.5e6
 
 
 def test_a_hub_name_without_a_network_says_what_to_do():
@@ -101,3 +102,37 @@ def test_importing_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_tiny_llama_reads_any_english():
+    model, tokenizer = load_base("tiny-llama")
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert 1.9e6 < model.num_parameters() < 2.1e6
+    text = "If the file does not exist, a “new” one is made; see os.open()."
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    ids = tokenizer("If the file does not exist, it is made.", return_tensors="pt")["input_ids"]
+    # far better than chance: log 1024 is 6.9 nats per token
+    assert model(input_ids=ids, labels=ids).loss < 4
+    chat = [{"role": "user", "content": "A list?"}, {"role": "assistant", "content": "Yes."}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == (
+        "User: A list?\nAnswer: Yes.<eos>\n"
+    )
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_classifier_has_a_new_head_from_its_seed_and_reads_past_padding(name):
+    model, tokenizer = load_classifier(name, ["yes", "no", "perhaps"], seed=3)
+    again, _ = load_classifier(name, ["yes", "no", "perhaps"], seed=3)
+    other, _ = load_classifier(name, ["yes", "no", "perhaps"], seed=4)
+    assert torch.equal(model.score.weight, again.score.weight)
+    assert not torch.equal(model.score.weight, other.score.weight)
+    assert model.config.id2label == {0: "yes", 1: "no", 2: "perhaps"}
+    texts = ["mia was in rome .", "tom laughed"]
+    both = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        alone = torch.cat([model(**tokenizer(t, return_tensors="pt")).logits for t in texts])
+        # float32 sums over rows of another length
+        torch.testing.assert_close(model(**both).logits, alone, rtol=1e-4, atol=1e-5)
+    for labels in (["one"], ["a", "a"]):
+        with pytest.raises(MinipeftError, match="two or more different names"):
+            load_classifier(name, labels)
