@@ -1,4 +1,4 @@
-"""The `minipeft` command: count, demonstrate, and look after the course's exercises."""
+"""The `minipeft` command: train, look at and use adapters, count, and do the course."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Annotated, Any
 
-from .errors import ConfigError, MinipeftError, did_you_mean, listed
+from .errors import CheckpointError, ConfigError, MinipeftError, did_you_mean, listed
 
 try:
     import typer
@@ -15,11 +15,13 @@ try:
 except ModuleNotFoundError as missing:  # the command line is part of the course extra
     sys.exit(f"minipeft needs {missing.name} here; install it: pip install 'minipeft[course]'")
 
+from .commands import adapters
 from .commands import train as train_command
 from .course.commands import app as course_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 train_command.add_to(app)
+app.add_typer(adapters.app)
 app.add_typer(course_app)
 
 
@@ -95,7 +97,8 @@ def main() -> None:
         app()
     except MinipeftError as error:
         print(f"minipeft: {error}", file=sys.stderr)
-        sys.exit(2)
+        # 1: the adapter is damaged, or does not fit; 2: the command cannot be carried out
+        sys.exit(1 if isinstance(error, CheckpointError) else 2)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
     """
 
     _stage: Path | None = None
+    # The adapters' handle, for a Trainer that is given the base model with the adapters in it.
+    peft_model: PeftModel | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -100,7 +102,7 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
 
     def _adapters(self) -> PeftModel | None:
         model = self.accelerator.unwrap_model(self.model)
-        return model if isinstance(model, PeftModel) else None
+        return model if isinstance(model, PeftModel) else self.peft_model
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; True takes the newest whole checkpoint in `args.output_dir`."""

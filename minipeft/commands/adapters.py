@@ -1,0 +1,230 @@
+"""`minipeft inspect`, `merge`, `generate` and `convert`: what one does with an adapter's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import CheckpointError, ConfigError
+
+app = typer.Typer()
+
+Base = Annotated[
+    str, typer.Option(help="the base model: tiny-llama, a folder, or a name on the hub")
+]
+Folder = Annotated[str, typer.Argument(help="the adapter's folder, or its name on the hub")]
+# Of our methods, those that Hugging Face peft has no type for.
+OURS_ALONE = {
+    "ADAPTER": "bottleneck adapters",
+    "BITFIT": "BitFit",
+}
+
+
+@app.command(epilog="Example: minipeft inspect my-lora --base tiny-llama")
+def inspect(
+    folder: Folder,
+    base: Annotated[
+        str | None, typer.Option(help="say as well whether it fits this base model")
+    ] = None,
+) -> None:
+    """Say what is in an adapter's folder, and whether it is intact.
+
+    The exit status is 1 if it is damaged or does not fit the base. The base is built from its
+    config alone, so a large one costs nothing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from ..files import find_folder, find_weights, load_config
+
+    place = find_folder(folder)
+    config, weights = load_config(place), find_weights(place)
+    shapes, numbers, dtypes = 0, 0, set()
+    try:
+        with safe_open(weights, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(key)
+                shapes, numbers = shapes + 1, numbers + tensor.numel()
+                dtypes.add(str(tensor.dtype).removeprefix("torch."))
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    raise CheckpointError(f"{weights}: {key!r} holds NaN or infinity")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights} is damaged or cut off: {error}") from error
+    said = {
+        "method": type(config).__name__.removesuffix("Config"),
+        "made for": config.base_model_name_or_path or "not said",
+        "tensors": f"{shapes}, {numbers:,} numbers, {', '.join(sorted(dtypes))}",
+        "size": f"{weights.stat().st_size:,} bytes",
+        "options": ", ".join(changed(config)) or "all as by default",
+    }
+    for name, value in said.items():
+        typer.echo(f"{name + ':':10}{value}")
+    if (place / "adapter_model.bin").exists():
+        typer.echo("beside it: adapter_model.bin, a pickle, which minipeft never reads")
+    typer.echo("intact: all numbers are finite")
+    if base is not None:
+        from ..checkpoint import load
+
+        load(skeleton(base, config), place, "default", False)
+        typer.echo(f"fits {base}")
+
+
+def changed(config: Any) -> list[str]:
+    """`r=4`, ...: the options that are not their class's default."""
+    said = []
+    for each in dataclasses.fields(config):
+        known = each.default
+        if each.default_factory is not dataclasses.MISSING:
+            known = each.default_factory()
+        value = getattr(config, each.name)
+        if each.name not in ("base_model_name_or_path", "inference_mode") and value != known:
+            said.append(f"{each.name}={getattr(value, 'value', value)!r}")
+    return said
+
+
+def skeleton(base: str, config: Any) -> Any:
+    """The base model on the meta device: its modules and shapes, without numbers."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from ..zoo import ASSETS, BUNDLED
+
+    source = str(ASSETS / base) if base in BUNDLED else base
+    classes = str(getattr(config.task_type, "value", config.task_type)) == "SEQ_CLS"
+    kind: Any = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
+    try:
+        shape = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no model {base!r}: neither a folder with a config.json, nor to be had from the hub"
+        ) from error
+    with torch.device("meta"):
+        return kind.from_config(shape)
+
+
+@app.command(epilog="Example: minipeft merge my-lora --base tiny-llama -o my-model")
+def merge(
+    folder: Folder,
+    base: Base,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a new folder for the merged model")
+    ],
+) -> None:
+    """Fold an adapter into its base, and save an ordinary transformers model with its tokenizer."""
+    import torch
+
+    from ..model import PeftModel
+    from ..zoo import load_base
+
+    if output.exists():
+        raise ConfigError(f"--output {output} exists already; give a new folder, or delete it")
+    model, tokenizer = load_base(base)
+    adapted = PeftModel.from_pretrained(model, folder)
+    ids = torch.arange(3, 3 + min(32, len(tokenizer) - 3))[None]  # (1, time)
+    with torch.no_grad():
+        before = adapted(input_ids=ids).logits
+        plain: Any = adapted.merge_and_unload()
+        apart = (plain(input_ids=ids).logits - before).abs().max() / before.abs().max()
+    if not apart < 1e-3:  # float32 sums in another order stay below 1e-5
+        raise CheckpointError(f"the merged model answers otherwise, by {apart:.1e} of its logits")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as stage:
+        whole = Path(stage) / "model"
+        plain.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        os.rename(whole, output)
+    typer.echo(f"merged into {output}; its logits differ from the adapter's by {apart:.1e} of them")
+
+
+@app.command(epilog="Example: minipeft generate --base tiny-llama --adapter my-run -p 'A list is'")
+def generate(
+    base: Base,
+    adapter: Annotated[str | None, typer.Option(help="an adapter's folder or name")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="what to go on from; without it, lines of stdin"),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="the most tokens to write")] = 60,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest token; 1 draws as trained")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="draw from the likeliest tokens of this share")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="of what is drawn")] = 0,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="give the prompt as a user's message")
+    ] = False,
+) -> None:
+    """Let a base model write on, with or without an adapter."""
+    import torch
+    from transformers import TextStreamer
+
+    from ..model import PeftModel
+    from ..zoo import load_base
+
+    model, tokenizer = load_base(base)
+    if chat and tokenizer.chat_template is None:
+        raise ConfigError(f"--chat needs a chat template, and {base}'s tokenizer has none")
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    torch.manual_seed(seed)
+    drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p}
+    options: dict[str, Any] = drawn if temperature > 0 else {"do_sample": False}
+    for line in [prompt] if prompt is not None else (line.rstrip("\n") for line in sys.stdin):
+        text = line
+        if chat:
+            turns = [{"role": "user", "content": line}]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat)
+        if not inputs["input_ids"].numel():
+            raise ConfigError("the prompt is empty; give a word to begin with")
+        streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        model.generate(
+            **inputs, max_new_tokens=max_new_tokens, streamer=streamer,
+            pad_token_id=tokenizer.pad_token_id, **options,
+        )  # fmt: skip
+
+
+@app.command(epilog="Example: minipeft convert my-lora all-of-mine --name french")
+def convert(
+    folder: Folder,
+    output: Annotated[Path, typer.Argument(help="the folder to write into")],
+    name: Annotated[
+        str, typer.Option(help="the adapter's new name; one that is not default has a subfolder")
+    ] = "default",
+) -> None:
+    """Write an adapter under another name, as a folder that Hugging Face peft reads.
+
+    minipeft's files are peft's, so this checks and copies. A method that peft has no type for is
+    refused.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from ..files import CONFIG, WEIGHTS, find_folder, find_weights, load_config, replace_file
+
+    place = find_folder(folder)
+    config, weights = load_config(place), find_weights(place)
+    if config.peft_type in OURS_ALONE:
+        raise ConfigError(f"Hugging Face peft has no type for {OURS_ALONE[config.peft_type]}")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"--name must be letters, digits, - and _, got {name!r}")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights} is damaged or cut off: {error}") from error
+    target = output if name == "default" else output / name
+    if (target / CONFIG).exists() or (target / WEIGHTS).exists():
+        raise ConfigError(f"{target} holds an adapter already; give another name or folder")
+    target.mkdir(parents=True, exist_ok=True)
+    replace_file(target / WEIGHTS, lambda path: shutil.copyfile(weights, path))
+    replace_file(target / CONFIG, lambda path: shutil.copyfile(place / CONFIG, path))
+    typer.echo(f"written to {target}")
