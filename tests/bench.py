@@ -19,6 +19,7 @@ from pathlib import Path
 
 import bench_lora
 import bench_quant
+import bench_trainer
 import torch
 import transformers
 
@@ -91,6 +92,7 @@ def main() -> None:
         "imports": imports,
         "lora_step": bench_lora.report,
         "quantization": bench_quant.report,
+        "trainer_step": bench_trainer.report,
         "training": training,
     }
     machine = (

@@ -70,4 +70,6 @@ def test_an_adapter_that_trl_would_pass_by_is_refused(tmp_path: Path):
     base, _ = load_base("tiny-gpt2")
     model = get_peft_model(base, LoraConfig(r=4, target_modules=["c_attn", "lm_head"]))
     with pytest.raises(MinipeftError, match="would never be trained"):
-        AdapterSFTTrainer(model, SFTConfig(str(tmp_path), report_to="none"))
+        AdapterSFTTrainer(
+            model, SFTConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False)
+        )
