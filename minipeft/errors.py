@@ -46,6 +46,10 @@ class DataError(MinipeftError, ValueError):
     """Rows to learn from cannot be read, or are not what a row must be."""
 
 
+class HubError(MinipeftError, OSError):
+    """The Hugging Face hub could not be reached, or refused."""
+
+
 class MinipeftWarning(UserWarning):
     """The base of all warnings that minipeft gives."""
 

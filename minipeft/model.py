@@ -13,6 +13,7 @@ from torch import nn
 from . import checkpoint, refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
+from .hub import Hub
 from .inputs import Forward
 from .merging import warn_of_rounding
 from .plans import Plan, plan
@@ -23,7 +24,7 @@ from .state import unshare
 from .tuner import LayerModel
 
 
-class PeftModel(Several, nn.Module):
+class PeftModel(Several, Hub, nn.Module):
     """A frozen model with one or more adapters in it.
 
     Args:
