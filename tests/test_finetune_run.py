@@ -28,6 +28,7 @@ from minipeft.tasks import load_task
 from minipeft.training import loss_on
 from minipeft.zoo import load_base
 
+pytestmark = pytest.mark.slow
 REQUESTS = Path(assets_file).parent / "requests.jsonl"
 ADAPTER = "adapter_model.safetensors"
 
@@ -223,7 +224,6 @@ def options(stories: Path, output: Path, steps: int = 8) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_two_processes_give_what_one_gives(stories: Path, tmp_path: Path):
     one, two = start(options(stories, tmp_path / "1")), start(options(stories, tmp_path / "2"), 2)
     for process in (one, two):
@@ -242,7 +242,6 @@ def test_two_processes_give_what_one_gives(stories: Path, tmp_path: Path):
         torch.testing.assert_close(tensors[1][key], tensors[0][key], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_a_checkpoint(number: signal.Signals, stories: Path, tmp_path: Path):
     process = start([*options(stories, tmp_path / "a", 5000), "--every", "1000"])
@@ -276,7 +275,6 @@ def child(given: dict[str, Any], resume: bool) -> int:
         os._exit(1)
 
 
-@pytest.mark.slow
 def test_twenty_kills_at_random_moments(stories: Path, tmp_path: Path):
     given = settings_of(stories, tmp_path / "whole", steps=400, every=4)
     _, status = os.waitpid(child(given, False), 0)
@@ -306,7 +304,6 @@ def test_twenty_kills_at_random_moments(stories: Path, tmp_path: Path):
     assert same(tmp_path / "whole", place)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_english_is_learned(seed: int, tmp_path: Path):
     """Held out are whole topics. Measured: 4.25 to 2.55, 4.33 to 2.53, 4.15 to 2.50."""
@@ -327,7 +324,6 @@ def test_english_is_learned(seed: int, tmp_path: Path):
     assert held["best"]["loss"] < held["base"]["loss"] - 1.2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_requests_are_told_apart(seed: int, tmp_path: Path):
     """Six classes, 48 examples of each; 72 held out. Measured: 53, 42 and 44 % right of 15 to 18.

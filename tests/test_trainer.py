@@ -88,6 +88,7 @@ def trained(model: nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_resumed_run_is_the_whole_run_to_the_bit(name: str, tmp_path: Path):
     whole = trainer_of(model_of(CONFIGS[name]), tmp_path / "a")
@@ -100,6 +101,7 @@ def test_a_resumed_run_is_the_whole_run_to_the_bit(name: str, tmp_path: Path):
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "quantized"),
     [({"gradient_accumulation_steps": 3}, False), ({"bf16": True}, False), ({}, True)],
