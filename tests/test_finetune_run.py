@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -339,3 +340,25 @@ def test_requests_are_told_apart(seed: int, tmp_path: Path):
     held = record["held_out"]
     print(seed, held, record["training"]["seconds"])
     assert held["best"]["accuracy"] > held["base"]["accuracy"] + 0.15
+
+
+def test_a_killed_worker_ends_the_run_with_whole_checkpoints(stories: Path, tmp_path: Path):
+    process = start([*options(stories, tmp_path / "a", 5000), "--every", "5"], 2)
+    place = tmp_path / "a" / "checkpoints"
+    while last_checkpoint(place) is None:
+        time.sleep(0.1)
+        assert process.poll() is None
+    psutil.Process(process.pid).children()[-1].kill()
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    last = last_checkpoint(place)
+    assert last is not None
+    assert load_file(last / ADAPTER)
+    torch.load(last / "optimizer.pt")
+    steps = int(last.name[11:])
+    more = start(["--resume", "-o", str(tmp_path / "a")])  # and another number of processes
+    while not any(int(p.name[11:]) > steps for p in checkpoints(place)):
+        time.sleep(0.1)
+        assert more.poll() is None
+    more.kill()
+    more.communicate()
