@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ except ModuleNotFoundError as missing:  # the command line is part of the course
 
 from .commands import adapters
 from .commands import train as train_command
+from .commands.train import pairs, plain
 from .course.commands import app as course_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -51,20 +51,8 @@ def count(
     options: dict[str, Any] = {} if r is None else {"r": r}
     if target:
         options["target_modules"] = "all-linear" if target == ["all-linear"] else target
-    for text in option or []:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--option must be name=value, got {text!r}")
-        options[name] = plain(value)
+    options |= pairs("option", option or [], plain)
     typer.echo(count_parameters(model, REGISTRY[method.upper()][0](**options)))
-
-
-def plain(value: str) -> Any:
-    """A value as JSON reads it (16, true, "x"), or the text itself."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 @app.command()

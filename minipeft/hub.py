@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HubError
+from .state import get_peft_model_state_dict
 
 CARD = """# {name}
 
@@ -89,15 +90,11 @@ def card(model: Any, repo_id: str) -> str:
         library_name="peft", base_model=named, tags=["minipeft", config.peft_type.lower()]
     )
     options = {key: value for key, value in config.to_dict().items() if value not in (None, {}, "")}
+    states = [get_peft_model_state_dict(model, name) for name in model.peft_config]
+    tensors = [tensor for state in states for tensor in state.values()]
     text = CARD.format(
         name=repo_id.split("/")[-1], method=method, base=named or "a local model", repo=repo_id,
-        trained=sum(t.numel() for name in model.peft_config for t in _tensors(model, name)),
+        trained=sum(tensor.numel() for tensor in tensors),
         options="\n".join(f"| {k} | `{v}` |" for k, v in sorted(options.items()) if v != base),
     )  # fmt: skip
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
-
-
-def _tensors(model: Any, name: str) -> list[Any]:
-    from .state import get_peft_model_state_dict
-
-    return list(get_peft_model_state_dict(model, name).values())

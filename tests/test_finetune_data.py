@@ -50,7 +50,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
         ("a.csv", 'text\n"a\nb, c"\n', "text", [{"text": "a\nb, c"}]),
         ("a.csv", b"\xef\xbb\xbftext\r\na\r\n", "text", [{"text": "a"}]),
         ("a.tsv", "prompt\tcompletion\nq\ta\n", "completion", [{"prompt": "q", "completion": "a"}]),
-        ("a.txt", "one\ntwo\r\n\r\nthree\n", "text", [{"text": "one\ntwo"}, {"text": "three"}]),
+        ("a.txt", "one\ntwo\r\n \r\nthree\n", "text", [{"text": "one\ntwo"}, {"text": "three"}]),
         (
             "a.csv", "text,label\na,2\nb,10\nc,2\nd,10\n", "class",
             [{"text": t, "label": i} for t, i in (("a", 0), ("b", 1), ("c", 0), ("d", 1))],

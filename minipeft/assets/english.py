@@ -195,12 +195,13 @@ def main() -> None:
     """Make the corpus, the tokenizer and the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=9_000)
+    parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tokens", type=Path, help="keep the tokens here, or take them from here")
     given = parser.parse_args()
+    import transformers
     from transformers import AutoTokenizer
 
     if given.tokens and given.tokens.is_file():
@@ -224,14 +225,18 @@ def main() -> None:
     seconds = train(model, kept["train"], given.steps, given.batch, given.lr, given.device)
     loss = loss_of(model, kept["held"])
     record = {
-        "seed": SEED, "steps": given.steps, "batch": given.batch, "learning_rate": given.lr,
+        "name": "tiny-llama", "seed": SEED, "steps": given.steps, "batch": given.batch,
+        "learning_rate": given.lr,
         "parameters": sum(p.numel() for p in model.parameters()),
         "corpus_bytes": kept["bytes"], "corpus_tokens": len(kept["train"]),
-        "corpus_sha256": kept["sha256"], "device": given.device, "seconds": round(seconds),
+        "corpus_sha256": kept["sha256"],
+        "device": torch.cuda.get_device_name() if given.device == "cuda" else given.device,
+        "seconds": round(seconds),
         "held_out_loss": round(loss, 4),
         "held_out_bits_per_byte": round(
             loss / math.log(2) * len(kept["held"]) / kept["bytes_held"], 4
         ),
+        "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(given.out)
     (given.out / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")

@@ -43,7 +43,7 @@ def pairs(flag: str, texts: list[str], read: Any) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--{flag} must be NAME=VALUE, got {text!r}")
+            raise ConfigError(f"--{flag} must be name=value, got {text!r}")
         found[name] = read(value)
     return found
 

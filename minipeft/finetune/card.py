@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def finish(record: dict[str, Any], trainer: Any, seen: Watch, stopped: str | Non
     losses = [row["loss"] for row in history if "loss" in row]
     looks = {row["step"]: figures(row) for row in history if "eval_loss" in row}
     record["state"] = "finished" if stopped is None else f"stopped by {stopped}"
-    speed = round(seen.tokens / seen.seconds, 1)
+    # a run that was killed after its last checkpoint has no step left to time
+    speed = round(seen.tokens / seen.seconds, 1) if seen.seconds else 0.0
     record["training"] |= {
         "steps_done": state.global_step, "first_loss": losses[0], "last_loss": losses[-1],
         "seconds": round(seen.seconds, 3), "tokens_per_second": speed,
@@ -137,11 +139,15 @@ def finish(record: dict[str, Any], trainer: Any, seen: Watch, stopped: str | Non
             record["training"]["stopped_early"] = "the held-out rows showed no further gain"
 
 
-def write(folder: Path, name: str, text: str) -> None:
-    """Write one file of the folder, whole or not at all; CheckpointError if that fails."""
+def write(folder: Path, name: str, content: str | Callable[[str], Any]) -> None:
+    """Write one file, given its text or what writes it to a path; CheckpointError if that fails."""
+
+    def text(path: str) -> Any:
+        return Path(path).write_text(str(content), encoding="utf-8")
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / name, lambda path: Path(path).write_text(text, encoding="utf-8"))
+        replace_file(folder / name, content if callable(content) else text)
     except OSError as error:
         raise CheckpointError(
             f"cannot write {folder / name}: {error.strerror or error}; make room or give another "
@@ -173,7 +179,7 @@ def write_all(folder: Path, record: dict[str, Any], history: list[dict[str, Any]
         draw(history, Path(path), base)
 
     write(folder, "run.md", "\n".join(lines(record)) + "\n")
-    replace_file(folder / "loss.png", picture)
+    write(folder, "loss.png", picture)
     write_record(folder, record)  # last: it says that the run is finished
 
 

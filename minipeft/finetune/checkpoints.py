@@ -36,11 +36,16 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
 def sync(folder: Path) -> None:
     """Have the disk hold what is in a folder, before a rename says that it does."""
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_one(path)
+
+
+def sync_one(path: Path) -> None:
+    """Have the disk hold one file, or the names in one folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def publish(written: Path, final: Path) -> None:
@@ -50,7 +55,7 @@ def publish(written: Path, final: Path) -> None:
     if final.exists():
         os.rename(final, aside)
     os.rename(written, final)
-    sync(final)
+    sync_one(final.parent)  # the name itself
 
 
 def put_back(place: Path) -> None:

@@ -23,7 +23,7 @@ from ..errors import ConfigError
 from ..families import first_position
 from ..zoo import load_base, load_classifier
 from . import card, watch
-from .checkpoints import last_checkpoint
+from .checkpoints import last_checkpoint, put_back
 from .data import Table, read, split
 from .defaults import LONGEST, learning_rate, method_config, steps_of
 from .encode import Collator, Encoded, encode
@@ -85,6 +85,7 @@ def run(given: Mapping[str, Any], *, resume: bool = False, quiet: bool = False) 
     trainer = trainer_for(settings, model, tokenizer, (rows, held_rows), train.kind, world)
     trainer.accelerator.wait_for_everyone()  # each has looked at the folder: now it is written to
     if rank == 0:
+        put_back(folder / "checkpoints")
         card.write(folder, "run.toml", to_toml(settings, "minipeft train --config run.toml"))
         card.write_record(folder, record)
     card.announce(screen, record)
@@ -92,6 +93,7 @@ def run(given: Mapping[str, Any], *, resume: bool = False, quiet: bool = False) 
         if held_rows:
             with model.disable_adapter():
                 record["held_out"]["base"] = card.figures(trainer.evaluate())
+        trainer.accelerator.wait_for_everyone()
         for callback in (watch.LastLook(), seen, stop):
             trainer.add_callback(callback)
         start = last_checkpoint(folder / "checkpoints") if resume else None
@@ -198,9 +200,8 @@ def best_by(kind: str) -> str:
 
 def encoded(settings: Settings, table: Table, tokenizer: Any) -> Encoded:
     """The rows as tokens."""
-    assert settings.max_length is not None
-    packing = bool(settings.packing)
-    return encode(table, tokenizer, max_length=settings.max_length, packing=packing)
+    longest, packing = settings.max_length or LONGEST, bool(settings.packing)
+    return encode(table, tokenizer, max_length=longest, packing=packing)
 
 
 def trainer_for(

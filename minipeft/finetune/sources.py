@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +68,7 @@ def _neighbours(path: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        return (digest or hashlib.sha256(path.read_bytes())).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _split_of(found: Any, split: str, name: str) -> tuple[Dataset, str, str]:
@@ -107,7 +106,7 @@ def _from_file(path: Path) -> Dataset:
         check_utf8(path)
     if reader == "text":
         text = path.read_text(encoding="utf-8-sig")
-        paragraphs = [p.strip() for p in "\n".join(text.splitlines()).split("\n\n")]
+        paragraphs = [p.strip() for p in re.split(r"\n\s*\n", "\n".join(text.splitlines()))]
         return Dataset.from_dict({"text": [p for p in paragraphs if p]})
     if path.suffix.lower() == ".jsonl":
         check_json_lines(path)

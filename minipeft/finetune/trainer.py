@@ -94,7 +94,10 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
     peft_model: PeftModel | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except OSError as error:  # it makes args.output_dir
+            raise CheckpointError(f"there can be no folder for checkpoints: {error}") from error
         model = self._adapters()
         if model is not None and self.args.label_names is None:
             # Trainer looks for them in the class's forward, and ours is the base model's
@@ -119,11 +122,16 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
                 )
             resume_from_checkpoint = str(newest)
         if resume_from_checkpoint:
-            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            file = Path(resume_from_checkpoint) / STATE
+            if not file.is_file():
+                raise CheckpointNotFoundError(f"{file.parent} is no checkpoint: it has no {STATE}")
+            state = TrainerState.load_from_json(str(file))
             model = self._adapters()
             if model is not None and 0 < self.args.max_steps <= state.global_step:
-                load_adapters(model, Path(resume_from_checkpoint))
                 self.state = state  # finished: Trainer would make one more step
+                load_adapters(model, file.parent)
+                if self.args.load_best_model_at_end:
+                    self._load_best_model()
                 return TrainOutput(state.global_step, 0.0, {})
         # An evaluate() before train() marks the model as prepared, and accelerate 1.15 then never
         # wraps it for several processes: each would train on its own rows alone.

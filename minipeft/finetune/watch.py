@@ -72,8 +72,8 @@ class Watch(TrainerCallback):
         """Take the loss of the steps since the last log."""
         self.seconds = time.perf_counter() - self.started
         self.tokens = int(state.num_input_tokens_seen - self.before)
-        self.loss = (logs or {}).get("loss", 0.0 if math.isnan(self.loss) else self.loss)
-        if not math.isfinite(self.loss):
+        self.loss = (logs or {}).get("loss", self.loss)  # evaluations are logged as well
+        if "loss" in (logs or {}) and not math.isfinite(self.loss):
             raise StateError(
                 f"the loss of step {state.global_step} is {self.loss}, no number: take a lower "
                 f"--lr (it was {args.learning_rate:g}); checkpoints from before are kept"
