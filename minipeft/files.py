@@ -1,34 +1,45 @@
-"""An adapter's folder: finding it, reading its config, and replacing a file whole or not at all."""
+"""What stands in an adapter's two files beside its tensors: the config, and what proves both."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from . import folder as folders
+from . import proof
 from .config import LayerConfig
 from .core import REGISTRY
 from .errors import (
     CheckpointError,
     CheckpointNotFoundError,
+    ConfigError,
     ConfigTypeError,
     MinipeftError,
+    did_you_mean,
     listed,
 )
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ENCODER = "prompt_encoder.safetensors"
+# All of one adapter; the config comes last, since without it a folder is no adapter's.
+FILES = (ENCODER, WEIGHTS, CONFIG)
 # What peft writes beside the options, and options of its own at the value that asks for nothing.
 NOTES = {"peft_type", "peft_version", "auto_mapping", "revision"}
 NEUTRAL: dict[str, Any] = {"qalora_group_size": 16}
 # Options that peft lacks. It warns of a key that it does not know in the config, so these are
 # kept in the header of the weights file, where it does not look.
 OURS = {"fused_qkv"}
+# Options that may differ from what was saved, since they say nothing of the numbers.
+FREE = {"base_model_name_or_path", "inference_mode", "task_type", "fan_in_fan_out"} | NOTES
 
 
 def replace_file(target: Path, write: Callable[[str], Any]) -> None:
@@ -44,31 +55,58 @@ def replace_file(target: Path, write: Callable[[str], Any]) -> None:
         raise
 
 
-def find_folder(model_id: str | os.PathLike[str]) -> Path:
+# --- finding -------------------------------------------------------------------------------------
+
+
+def find_folder(
+    model_id: str | os.PathLike[str],
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | bool | None = None,
+) -> Path:
     """The adapter's folder; a name that is no folder is looked for on the Hugging Face hub."""
     if not isinstance(model_id, (str, os.PathLike)) or not str(model_id):
         raise ConfigTypeError(
             f"an adapter is loaded from a folder (a string or a Path), got {model_id!r}"
         )
+    inner = Path(subfolder or "")
+    if inner.is_absolute() or ".." in inner.parts:
+        raise ConfigError(f"subfolder must lie in the adapter's folder, got {subfolder!r}")
     folder = Path(model_id)
     if folder.is_dir():
-        return folder
+        if revision is not None:
+            raise ConfigError(
+                f"revision={revision!r} is for names on the hub, and {folder} is a folder here; "
+                f"leave it out"
+            )
+        if not (folder / inner).is_dir():
+            there = listed(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+            raise CheckpointNotFoundError(
+                f"{folder} has no folder {subfolder!r}; the folders in it: {there}"
+            )
+        return folder / inner
     if folder.exists():
         raise CheckpointNotFoundError(f"{folder} is a file; give the folder that holds {CONFIG}")
     from huggingface_hub import snapshot_download
 
+    wanted = [(inner / name).as_posix() for name in FILES]
     try:
-        return Path(snapshot_download(str(model_id), allow_patterns=[CONFIG, WEIGHTS, ENCODER]))
+        place = snapshot_download(
+            str(model_id), revision=revision, token=token, allow_patterns=wanted
+        )
     except Exception as error:  # no network, no such name, not a name at all: one answer
+        at = f" at revision {revision!r}" if revision else ""
         raise CheckpointNotFoundError(
             f"there is no folder {str(model_id)!r}, and it could not be fetched from the Hugging "
-            f"Face hub ({type(error).__name__}); give the folder that holds {CONFIG} and {WEIGHTS}"
+            f"Face hub{at} ({type(error).__name__}); give the folder that holds {CONFIG} and "
+            f"{WEIGHTS}"
         ) from error
+    return Path(place) / inner
 
 
 def find_weights(folder: Path) -> Path:
     """The safetensors file; pickles are never loaded, since loading one runs its code."""
-    weights = folder / WEIGHTS
+    weights = folders.find(folder, WEIGHTS)
     if weights.is_file():
         return weights
     pickle = folder / "adapter_model.bin"
@@ -81,27 +119,37 @@ def find_weights(folder: Path) -> Path:
     raise CheckpointNotFoundError(f"{folder} has no {WEIGHTS}{why}")
 
 
-def load_config(folder: Path) -> LayerConfig:
+# --- the config ----------------------------------------------------------------------------------
+
+
+def load_config(folder: Path, header: Mapping[str, str] | None = None) -> LayerConfig:
     """The config of an adapter's folder, ours or peft's.
+
+    Args:
+        folder: where it is.
+        header: the weights file's, which has the config as well.
 
     Raises:
         CheckpointNotFoundError, CheckpointError: no file, no JSON object, an unknown `peft_type`,
             or an option that this version does not have.
     """
-    file = folder / CONFIG
-    if not file.is_file():
+    file = folders.find(folder, CONFIG)
+    saved = proof.read(header or {}, folder / WEIGHTS).get("config")
+    if file.is_file():
+        values = read_json(file)
+    elif saved is not None:
+        values = saved  # the weights have all that is needed
+    else:
         inside = listed(sorted(p.name for p in folder.iterdir()))
         raise CheckpointNotFoundError(
             f"{folder} has no {CONFIG}, so it is no adapter's folder; there are {inside}"
         )
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
     kind = values.get("peft_type") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in REGISTRY:
+        near = did_you_mean(str(kind), REGISTRY)
         raise CheckpointError(
-            f"{file} must name its method as peft_type, one of {listed(REGISTRY)}; got {kind!r}"
+            f"{file} must name its method as peft_type, one of {listed(REGISTRY)}; "
+            f"got {kind!r}{near}"
         )
     config_class = REGISTRY[kind][0]
     known = {f.name for f in fields(config_class) if f.init}
@@ -113,7 +161,10 @@ def load_config(folder: Path) -> LayerConfig:
     if strange:
         raise CheckpointError(
             f"{file} asks for what minipeft's {config_class.__name__} does not have: "
-            + ", ".join(f"{key}={value!r}" for key, value in sorted(strange.items()))
+            + ", ".join(
+                f"{key}={value!r}{did_you_mean(key, known - values.keys())}"
+                for key, value in sorted(strange.items())
+            )
         )
     try:
         config: Any = config_class(**{k: v for k, v in values.items() if k in known})
@@ -124,6 +175,32 @@ def load_config(folder: Path) -> LayerConfig:
     return config  # type: ignore[no-any-return]
 
 
+def read_json(file: Path) -> Any:
+    """A JSON file's value; CheckpointError for what is none, and for an option given twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise CheckpointError(f"{file} gives {listed(twice)} twice; keep one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
+
+
+def changed(config: LayerConfig, saved: Mapping[str, Any]) -> list[str]:
+    """`["lora_alpha: 16 then, 32 now"]`: where a config is not what was saved with the weights."""
+    now = json.loads(json.dumps(config.to_dict()))
+    names = sorted(now.keys() & saved.keys() - FREE)
+    return [f"{n}: {saved[n]!r} then, {now[n]!r} now" for n in names if saved[n] != now[n]]
+
+
 def with_header(config: LayerConfig, header: Mapping[str, str], weights: Path) -> LayerConfig:
     """The config with those of its options that stand in the weights file's header."""
     known = OURS & {f.name for f in fields(config)} & header.keys()
@@ -132,3 +209,26 @@ def with_header(config: LayerConfig, header: Mapping[str, str], weights: Path) -
         return replace(config, **options)
     except MinipeftError as error:
         raise CheckpointError(f"{weights}, in its header: {error}") from error
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[LayerConfig, Any, Path]]:
+    """An adapter's config and its open weights file.
+
+    Raises:
+        CheckpointError: the file is damaged, as far as can be seen without its tensors.
+    """
+    if not any(folders.find(folder, name).is_file() for name in (CONFIG, WEIGHTS)):
+        load_config(folder)  # says that this is no adapter's folder
+    weights = find_weights(folder)
+    try:
+        with safe_open(weights, framework="pt") as file:
+            header = file.metadata() or {}
+            config = with_header(load_config(folder, header), header, weights)
+            yield config, file, weights
+    except MinipeftError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{weights} is damaged or cut off ({error}); save or download the adapter again"
+        ) from error

@@ -1,12 +1,16 @@
-"""An adapter to the Hugging Face hub: its two files and a model card, in one commit."""
+"""A model's adapters to a folder and back, and to the Hugging Face hub with a model card."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from . import checkpoint, refuse
 from .errors import HubError
 from .state import get_peft_model_state_dict
 
@@ -26,8 +30,73 @@ model = PeftModel.from_pretrained(base_model, "{repo}")
 """
 
 
-class Hub:
-    """The verb of `PeftModel` that reaches the hub; `from_pretrained` is the way back."""
+class Stored:
+    """The verbs of a `PeftModel` that reach a folder or the hub."""
+
+    def save_pretrained(
+        self: Any,
+        save_directory: str | os.PathLike[str],
+        selected_adapters: Iterable[str] | None = None,
+        save_encoder: bool = False,
+    ) -> None:
+        """Write the adapters, all or those named, as peft does: but "default" into subfolders.
+
+        `save_encoder` adds the network of a P-tuning or a projected prefix, to train it on.
+        """
+        names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
+        refuse.unknown(self.peft_config, names)
+        configs = {name: self.peft_config[name] for name in names}
+        checkpoint.save_all(self.get_base_model(), configs, save_directory, save_encoder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = "default",
+        is_trainable: bool = False,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        token: str | bool | None = None,
+    ) -> Any:
+        """The base model with an adapter in it.
+
+        Args:
+            model: the base model that the adapter was made for.
+            model_id: the folder, or the name of a repository on the Hugging Face hub.
+            adapter_name: what to call it.
+            is_trainable: True to go on training; otherwise it is frozen, in eval mode.
+            revision: of the repository: a branch, tag or commit; token: of your account.
+            subfolder: where in the folder or the repository the adapter is.
+
+        Raises:
+            CheckpointNotFoundError, CheckpointError: the model was not changed.
+        """
+        refuse.non_model(model)
+        where = {"revision": revision, "subfolder": subfolder, "token": token}
+        planned = checkpoint.load(model, model_id, adapter_name, is_trainable, **where)
+        self: Any = cls.__new__(cls)
+        nn.Module.__init__(self)
+        self._start(model, planned)
+        return self if is_trainable else self.eval()
+
+    def load_adapter(
+        self: Any,
+        model_id: str | os.PathLike[str],
+        adapter_name: str,
+        is_trainable: bool = False,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        token: str | bool | None = None,
+    ) -> None:
+        """Load one more adapter, with `from_pretrained`'s errors; `set_adapter` puts it to use."""
+        refuse.merged(self.base_model.merged, "load_adapter")
+        refuse.taken(self.peft_config, adapter_name)
+        where = {"revision": revision, "subfolder": subfolder, "token": token}
+        base = self.get_base_model()
+        self._add(checkpoint.load(base, model_id, adapter_name, is_trainable, **where))
 
     def push_to_hub(
         self: Any,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from . import checkpoint, refuse
+from . import refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
-from .hub import Hub
+from .hub import Stored
 from .inputs import Forward
 from .merging import warn_of_rounding
 from .plans import Plan, plan
@@ -24,7 +23,7 @@ from .state import unshare
 from .tuner import LayerModel
 
 
-class PeftModel(Several, Hub, nn.Module):
+class PeftModel(Several, Stored, nn.Module):
     """A frozen model with one or more adapters in it.
 
     Args:
@@ -192,54 +191,6 @@ class PeftModel(Several, Hub, nn.Module):
         n, all_ = self.get_nb_trainable_parameters()
         share = f"{100 * n / all_:.4f}"
         print(f"trainable params: {n:,d} || all params: {all_:,d} || trainable%: {share}")
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        selected_adapters: Iterable[str] | None = None,
-        save_encoder: bool = False,
-    ) -> None:
-        """Write the adapters, all or those named, as peft does: but "default" into subfolders.
-
-        `save_encoder` adds the network of a P-tuning or a projected prefix, to train it on.
-        """
-        names = refuse.non_names("selected_adapters", selected_adapters, tuple(self.peft_config))
-        refuse.unknown(self.peft_config, names)
-        configs = {name: self.peft_config[name] for name in names}
-        checkpoint.save_all(self.get_base_model(), configs, save_directory, save_encoder)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: nn.Module,
-        model_id: str | os.PathLike[str],
-        adapter_name: str = "default",
-        is_trainable: bool = False,
-    ) -> PeftModel:
-        """The base model with an adapter in it.
-
-        Args:
-            model: the base model that the adapter was made for.
-            model_id: the folder, or the name of a repository on the Hugging Face hub.
-            adapter_name: what to call it.
-            is_trainable: True to go on training; otherwise it is frozen, in eval mode.
-
-        Raises:
-            CheckpointNotFoundError, CheckpointError: the model was not changed.
-        """
-        refuse.non_model(model)
-        self = cls.__new__(cls)
-        nn.Module.__init__(self)
-        self._start(model, checkpoint.load(model, model_id, adapter_name, is_trainable))
-        return self if is_trainable else self.eval()
-
-    def load_adapter(
-        self, model_id: str | os.PathLike[str], adapter_name: str, is_trainable: bool = False
-    ) -> None:
-        """Load one more adapter, with `from_pretrained`'s errors; `set_adapter` puts it to use."""
-        refuse.merged(self.base_model.merged, "load_adapter")
-        refuse.taken(self.peft_config, adapter_name)
-        self._add(checkpoint.load(self.get_base_model(), model_id, adapter_name, is_trainable))
 
 
 def get_peft_model(

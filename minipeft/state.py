@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from . import refuse
 from .core import Wrapper
-from .errors import AdapterNameError, CheckpointError, listed
+from .errors import AdapterNameError, CheckpointError
 from .methods.lora_kinds import LoRAEmbedding
+from .misfit import refuse_misfit
 from .plans import Plan
 from .prompts import NAME
 from .refuse import slots
@@ -135,26 +136,6 @@ def set_peft_model_state_dict(
         raise
 
 
-def refuse_misfit(
-    own: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...]], what: str, config: Any
-) -> None:
-    """Raise CheckpointError unless both have the same keys and shapes."""
-    said = []
-    if lost := [key for key in own if key not in given]:
-        said.append(f"lacks {len(lost)} tensors that this model needs: {listed(lost, 3)}")
-    if extra := [key for key in given if key not in own and repeated(key) not in own]:
-        said.append(
-            f"has {len(extra)} tensors that have no place in this model: {listed(extra, 3)}"
-        )
-    for key in own:
-        need = tuple(own[key].shape)
-        if given.get(key, need) != need:
-            said.append(f"has {key!r} of shape {given[key]}, this model needs {need}")
-            break
-    if said:
-        raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}")
-
-
 def without_frozen(model: nn.Module, given: Mapping[str, Any], what: Any) -> dict[str, Any]:
     """The tensors without the frozen weights among them, which must be this model's own.
 
@@ -179,19 +160,6 @@ def same(own: Tensor, given: Tensor) -> bool:
     """Whether both hold the same values, as far as the coarser dtype tells; "meta" has none."""
     coarse = min(own.dtype, given.dtype, key=lambda dtype: dtype.itemsize)
     return own.is_meta or own.to(coarse).equal(given.to(own.device, coarse))
-
-
-def repeated(key: str) -> str:
-    """The name that a head's bias has: with bias="all" peft writes it under three names."""
-    for part in (".original_module.bias", ".modules_to_save.bias"):
-        key = key.removesuffix(part) + ".bias" if key.endswith(part) else key
-    return key
-
-
-def made_for(config: Any) -> str:
-    """` (it was made for "gpt2")`, if the config says for what."""
-    base = getattr(config, "base_model_name_or_path", None)
-    return f" (it was made for {base!r})" if base else ""
 
 
 def unshare(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ..folder import sync
+
 STAGE = ".writing"
 STATE = "trainer_state.json"
 
@@ -33,29 +35,15 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     return found[-1] if found else None
 
 
-def sync(folder: Path) -> None:
-    """Have the disk hold what is in a folder, before a rename says that it does."""
-    for path in [*folder.rglob("*"), folder]:
-        sync_one(path)
-
-
-def sync_one(path: Path) -> None:
-    """Have the disk hold one file, or the names in one folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def publish(written: Path, final: Path) -> None:
     """Give a whole checkpoint its name; one of that name steps aside first."""
-    sync(written)
+    for path in [*written.rglob("*"), written]:
+        sync(path)
     aside = written.parent / f"old-{final.name}"
     if final.exists():
         os.rename(final, aside)
     os.rename(written, final)
-    sync_one(final.parent)  # the name itself
+    sync(final.parent)  # the name itself
 
 
 def put_back(place: Path) -> None:

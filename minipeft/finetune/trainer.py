@@ -198,7 +198,7 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
     def _writing(self, place: Path) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, RuntimeError, SafetensorError, CheckpointError) as error:
             shutil.rmtree(place / STAGE, ignore_errors=True)
             last = last_checkpoint(place)
             raise CheckpointError(

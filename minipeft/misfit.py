@@ -1,0 +1,87 @@
+"""What is said of an adapter's tensors that do not fit the model, or cannot be used."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .errors import CheckpointError, MinipeftWarning, listed
+
+
+def refuse_misfit(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, tuple[int, ...]],
+    what: str,
+    config: Any,
+    why: str = "",
+) -> None:
+    """Raise CheckpointError unless both have the same keys and shapes."""
+    said = []
+    if lost := [key for key in own if key not in given]:
+        said.append(f"lacks {len(lost)} tensors that this model needs: {listed(lost, 3)}")
+    if extra := [key for key in given if key not in own and repeated(key) not in own]:
+        said.append(
+            f"has {len(extra)} tensors that have no place in this model: {listed(extra, 3)}"
+        )
+    for key in own:
+        need = tuple(own[key].shape)
+        if given.get(key, need) != need:
+            said.append(f"has {key!r} of shape {given[key]}, this model needs {need}")
+            break
+    if said:
+        said.extend(other_base(own, given))
+        raise CheckpointError(f"{what} {'; '.join(said)}{made_for(config)}{why}")
+
+
+def other_base(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What the names say of the model that an adapter was made for, if it is another than this."""
+    layers = [
+        {int(n) for key in keys for n in re.findall(r"\.(\d+)\.", key)} for keys in (own, given)
+    ]
+    if own and given and not own.keys() & given.keys():
+        return ["it was made for a model with other names, so for another architecture"]
+    if layers[0] and layers[1] and max(layers[0]) != max(layers[1]):
+        has, needs = (max(found) + 1 for found in layers)
+        return [f"it stands beside {needs} numbered layers, here they are {has}: another size?"]
+    return []
+
+
+def repeated(key: str) -> str:
+    """The name that a head's bias has: with bias="all" peft writes it under three names."""
+    for part in (".original_module.bias", ".modules_to_save.bias"):
+        key = key.removesuffix(part) + ".bias" if key.endswith(part) else key
+    return key
+
+
+def made_for(config: Any) -> str:
+    """` (it was made for "gpt2")`, if the config says for what."""
+    base = getattr(config, "base_model_name_or_path", None)
+    return f" (it was made for {base!r})" if base else ""
+
+
+def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Say which of an adapter's tensors hold NaN or infinity: such a file will not load."""
+    bad = [k for k, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        warnings.warn(
+            f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "
+            f"training diverged (a smaller learning rate?), and what is saved will not load",
+            MinipeftWarning,
+            stacklevel=5,  # where save_pretrained was called
+        )
+
+
+def warn_of_edits(file: Path, edited: list[str]) -> None:
+    """Say where a config is not the one that was saved with the weights."""
+    if edited:
+        warnings.warn(
+            f"{file} is not what was saved with the weights beside it: {'; '.join(edited)}. It is "
+            f"used as it is now; check that both files belong together",
+            MinipeftWarning,
+            stacklevel=4,  # where PeftModel.from_pretrained was called
+        )
