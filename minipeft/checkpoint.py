@@ -35,7 +35,7 @@ from .files import (
 )
 from .folder import locked, replace_files
 from .methods import loftq
-from .misfit import made_for, refuse_misfit, warn_of_edits, warn_of_nan
+from .misfit import made_for, refuse_larger, refuse_misfit, warn_of_edits, warn_of_nan
 from .plans import Plan, plan
 from .refuse import slots
 from .state import (
@@ -194,6 +194,7 @@ def fit(
 ) -> Plan:
     """Plan the adapter on this model and compare its keys and shapes with the file's."""
     why = f"; {CONFIG} was changed since ({'; '.join(edited)})" if edited else ""
+    refuse_larger(model, config, shapes, folder)
     try:
         planned = plan(model, config, name, every=False)
     except (TargetError, ConfigError) as error:

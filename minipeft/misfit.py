@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from .errors import CheckpointError, MinipeftWarning, listed
+from .core import method_of
+from .errors import CheckpointError, MinipeftError, MinipeftWarning, listed
+from .files import CONFIG, ENCODER
+from .folder import find
+from .targets import find_targets
+from .virtual import PromptConfig
 
 
 def refuse_misfit(
@@ -62,6 +68,38 @@ def made_for(config: Any) -> str:
     """` (it was made for "gpt2")`, if the config says for what."""
     base = getattr(config, "base_model_name_or_path", None)
     return f" (it was made for {base!r})" if base else ""
+
+
+def refuse_larger(
+    model: nn.Module, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> None:
+    """Refuse a config that asks for far more numbers than the files hold, before memory is taken.
+
+    A little more is left to `refuse_misfit`, which says it better.
+
+    Raises:
+        CheckpointError: r=1000000000 for a file of a few kilobytes, say.
+    """
+    held = sum(map(math.prod, shapes.values()))
+    method: Any = method_of(config)
+    try:
+        if isinstance(config, PromptConfig):
+            asked = config.tokens
+            if not config.inference_mode:  # with the network that computes them
+                file = find(folder, ENCODER)
+                held += file.stat().st_size if file.is_file() else 0
+                asked = method.count_for(model, config)
+        else:
+            found = find_targets(model, config, every=False)
+            asked = sum(method.count(base, config) for base in found.values())
+    except MinipeftError:  # planning refuses it for its own reason
+        return
+    if asked > 16 * held + 1_000_000:
+        raise CheckpointError(
+            f"the adapter in {folder} holds {held:,} numbers, and its {CONFIG} asks for {asked:,} "
+            f"in this {type(model).__name__}{made_for(config)}; the config is another adapter's, "
+            f"or was changed"
+        )
 
 
 def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:

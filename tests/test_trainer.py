@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(
     trainer = trainer_of(model_of(LoraConfig(r=2)), tmp_path)
     places = [
         (room, "save_adapters"), (torch, "save"), (torch, "save"), (torch, "save"),
-        (checkpoints, "sync"), (room, "publish"),
+        (checkpoints, "sync_all"), (room, "publish"),
     ]  # fmt: skip
     owner, name = places[point]
     real, seen = getattr(owner, name), [0]

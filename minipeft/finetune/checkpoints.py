@@ -35,10 +35,15 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     return found[-1] if found else None
 
 
+def sync_all(folder: Path) -> None:
+    """Have the disk hold what is in a folder, before a rename says that it does."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
 def publish(written: Path, final: Path) -> None:
     """Give a whole checkpoint its name; one of that name steps aside first."""
-    for path in [*written.rglob("*"), written]:
-        sync(path)
+    sync_all(written)
     aside = written.parent / f"old-{final.name}"
     if final.exists():
         os.rename(final, aside)
