@@ -54,6 +54,22 @@ class MinipeftWarning(UserWarning):
     """The base of all warnings that minipeft gives."""
 
 
+class CannotLearnWarning(MinipeftWarning):
+    """A training forward has no way to reach the adapters, so they stay as they are."""
+
+
+class DamagedWarning(MinipeftWarning):
+    """An adapter, in memory or on disk, holds what it should not: NaN, or another's config."""
+
+
+class RankWarning(MinipeftWarning):
+    """A rank is above the layer's own, so that a part of the adapter can do nothing."""
+
+
+class RoundingWarning(MinipeftWarning):
+    """The weights' dtype takes away a part of what was merged into them."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`"; did you mean 'c_proj'?"`, naming what among `known` is near; empty if nothing is."""
     near = difflib.get_close_matches(given, list(dict.fromkeys(known)), n=3, cutoff=0.6)

@@ -7,7 +7,7 @@ Notation: v virtual tokens, t tokens given in this call, s tokens of text read i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -29,15 +29,30 @@ def _kind(module: nn.Module) -> Any:
 class Forward:
     """A model's forward with its signature, from which transformers' Trainer picks the columns."""
 
-    def __init__(self, model: nn.Module, by_row: Callable[..., AbstractContextManager[None]]):
-        self.model, self.by_row = model, by_row
+    def __init__(
+        self,
+        model: nn.Module,
+        by_row: Callable[..., AbstractContextManager[None]],
+        warn: Callable[[str | None], str | None],
+    ):
+        self.model, self.by_row, self.warn = model, by_row, warn
+        self.doubtful = False  # whether an adapter is merged
+        self.said: str | None = None  # what was warned of last
 
     def __call__(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Any:
         """The model's answer, its hooks included; `adapter_names`: an adapter for each row."""
         if adapter_names is None:
-            return self.model(*args, **kwargs)
-        with self.by_row(adapter_names, batch_size(args, kwargs)):
-            return self.model(*args, **kwargs)
+            out = self.model(*args, **kwargs)
+        else:
+            with self.by_row(adapter_names, batch_size(args, kwargs)):
+                out = self.model(*args, **kwargs)
+        if self.model.training and torch.is_grad_enabled():
+            parts: Any = out.values() if isinstance(out, Mapping) else out
+            parts = parts if isinstance(out, (Mapping, tuple, list)) else [out]
+            taught = any(getattr(part, "requires_grad", False) for part in parts)
+            if self.doubtful or not taught:
+                self.said = self.warn(self.said)
+        return out
 
     @property
     def __signature__(self) -> inspect.Signature:

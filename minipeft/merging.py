@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import bases
-from .errors import MinipeftWarning, StateError, listed
+from .errors import RoundingWarning, StateError, listed
 from .quant.packed import warn_of_packing
 
 
@@ -80,6 +80,6 @@ def warn_of_rounding(model: nn.Module) -> None:
             f"merging rounds W + ΔW to the weights' 16 bits, and the rounding has "
             f"{100 * rounded / max(change, 1e-38):.0f} % of the length of ΔW; kept beside the "
             f"layers the adapter loses nothing, nor merged into a float32 model",
-            MinipeftWarning,
+            RoundingWarning,
             stacklevel=3,
         )

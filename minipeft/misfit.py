@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .core import method_of
-from .errors import CheckpointError, MinipeftError, MinipeftWarning, listed
+from .errors import CheckpointError, DamagedWarning, MinipeftError, listed
 from .files import CONFIG, ENCODER
 from .folder import find
 from .targets import find_targets
@@ -109,7 +109,7 @@ def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
         warnings.warn(
             f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "
             f"training diverged (a smaller learning rate?), and what is saved will not load",
-            MinipeftWarning,
+            DamagedWarning,
             stacklevel=5,  # where save_pretrained was called
         )
 
@@ -120,6 +120,6 @@ def warn_of_edits(file: Path, edited: list[str]) -> None:
         warnings.warn(
             f"{file} is not what was saved with the weights beside it: {'; '.join(edited)}. It is "
             f"used as it is now; check that both files belong together",
-            MinipeftWarning,
+            DamagedWarning,
             stacklevel=4,  # where PeftModel.from_pretrained was called
         )

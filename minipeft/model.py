@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from . import refuse
+from . import learning, refuse
 from .config import PeftConfig
 from .errors import MinipeftWarning, StateError, listed
 from .hub import Stored
@@ -45,7 +46,8 @@ class PeftModel(Several, Stored, nn.Module):
         self._active: tuple[str, ...] = ()
         self._trained: tuple[str, ...] = ()
         self.register_state_dict_post_hook(unshare)  # type: ignore[no-untyped-call]
-        self.forward = Forward(model, self.by_row)  # the base model's, with the active adapters
+        # the base model's, with the active adapters
+        self.forward = Forward(model, self.by_row, partial(learning.warn, self))
         self._add(first)
         self.set_adapter(first.name)
 
@@ -156,6 +158,7 @@ class PeftModel(Several, Stored, nn.Module):
         names = refuse.non_names("adapter_names", adapter_names, self._active)
         refuse.unknown(self.peft_config, names)
         self.base_model.merge(names, requantize)
+        vars(self)["forward"].doubtful = True
         warn_of_rounding(self)
 
     def unmerge_adapter(self) -> None:
@@ -163,6 +166,7 @@ class PeftModel(Several, Stored, nn.Module):
         if not self.base_model.merged:
             raise StateError("nothing is merged; merge_adapter() comes first")
         self.base_model.unmerge()
+        vars(self)["forward"].doubtful = False
 
     def merge_and_unload(
         self, adapter_names: Iterable[str] | None = None, requantize: bool = False
@@ -179,11 +183,14 @@ class PeftModel(Several, Stored, nn.Module):
 
     def _leave(self) -> nn.Module:
         self.peft_config, self._active, self._trained = {}, (), ()
-        return self.base_model.unload()
+        plain: nn.Module = self.base_model.unload()
+        del self.base_model
+        self.__dict__["base_model"] = self.forward = learning.Unloaded()
+        return plain
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """(trainable, all): numbers of parameters, shared ones once, packed ones as they were."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        sizes = [(p.numel(), p.requires_grad) for p in self.base_model.parameters()]
         return sum(n for n, t in sizes if t), sum(n for n, _ in sizes) + hidden_parameters(self)
 
     def print_trainable_parameters(self) -> None:

@@ -17,6 +17,7 @@ from .config import LayerConfig, PeftConfig
 from .core import Method, method_of
 from .errors import ConfigTypeError
 from .families import model_type
+from .methods.patterns import warn_of_ranks
 from .saved import SavedModule
 from .targets import find_heads, find_targets, resolve_default
 from .virtual import PromptConfig, PromptMethod
@@ -86,6 +87,8 @@ def beside_layers(model: nn.Module, config: LayerConfig, name: str, every: bool)
     for path, module in methods.items():
         module.train(targets[path].layer.training)
     refuse.rebase(model, methods)
+    if every:
+        warn_of_ranks(methods)
     own = copy.deepcopy(config.in_family(model_type(model)))
     if own.default_targets:  # a method without such a table finds its layers by another rule
         own = replace(own, target_modules=resolve_default(model, config))

@@ -65,11 +65,11 @@ def non_model(model: Any) -> None:
 
 def unknown(known: Collection[str], names: Iterable[str]) -> None:
     """Refuse names of adapters that are not there."""
+    there = f"the adapters are {listed(known)}" if known else "all were deleted, or unloaded"
     for name in names:
         if name not in known:
             raise AdapterNameError(
-                f"there is no adapter {name!r}{did_you_mean(str(name), known) or ';'} "
-                f"the adapters are {listed(known)}"
+                f"there is no adapter {name!r}{did_you_mean(str(name), known) or ';'} {there}"
             )
 
 

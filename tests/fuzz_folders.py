@@ -137,7 +137,7 @@ def mutated(chance: random.Random, good: dict[str, Folder]) -> tuple[str, Folder
     files = dict(good[name])
     for _ in range(chance.choice([1, 1, 2])):
         which = chance.choice(sorted(files))
-        match chance.randrange(6):
+        match chance.randrange(7):
             case 0 | 1:
                 files[which] = bytes_changed(chance, files[which])
             case 2 | 3:
@@ -156,6 +156,12 @@ def mutated(chance: random.Random, good: dict[str, Folder]) -> tuple[str, Folder
                 files[WEIGHTS] = packed(value_changed(chance, header)) + data[end:]
             case 5:
                 files[which] = chance.choice(list(good.values())).get(which, b"")
+            case 6:  # a number, and no more: what no reader of the format can see
+                data = bytearray(files[WEIGHTS])
+                end = 8 + int.from_bytes(data[:8], "little")
+                if end < len(data):
+                    data[chance.randrange(end, len(data))] ^= 1 << chance.randrange(8)
+                files[WEIGHTS] = bytes(data)
     return name, files
 
 

@@ -224,4 +224,6 @@ def test_what_peft_lacks_stands_in_the_header_alone(tmp_path):
     scaled("gpt2").save_pretrained(tmp_path)
     assert "fused_qkv" not in json.loads((tmp_path / "adapter_config.json").read_text())
     with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt", "fused_qkv": "qkv"}
+        header = file.metadata()
+    assert "fused_qkv" not in json.loads(header.pop("minipeft"))["config"]
+    assert header == {"format": "pt", "fused_qkv": "qkv"}

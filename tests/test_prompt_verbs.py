@@ -164,10 +164,9 @@ def test_a_copy_is_independent(name: str, kind: str, how: Any):
                 assert torch.equal(answer(model), expected)
         elif verb == "delete":
             twin.delete_adapter("default")
-        else:
-            twin.unload()
-        if verb in ("delete", "unload"):
             assert hooks(twin.get_base_model()) == 0
+        else:
+            assert hooks(twin.unload()) == 0
         assert torch.equal(answer(model), expected)
         assert hooks(model) == before
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import numbers
 import re
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from ..checks import check_pattern, integer, number, shown
-from ..errors import ConfigError, ConfigTypeError, TargetError, did_you_mean, listed
+from ..errors import ConfigError, ConfigTypeError, RankWarning, TargetError, did_you_mean, listed
 
 
 def meant(key: str, name: str) -> bool:
@@ -79,6 +81,26 @@ def narrow(config: Any, hits: list[str], every: bool) -> list[str]:
                     f"{near or ';'} they end in {listed(ends)}"
                 )
     return hits
+
+
+def warn_of_ranks(methods: Mapping[str, Any]) -> None:
+    """Warn where B A has a higher rank than a matrix of the layer's size can have."""
+    high = {}
+    for path, method in methods.items():
+        a, b = getattr(method, "lora_A", None), getattr(method, "lora_B", None)
+        if a is None or b is None:
+            continue
+        most = min(a[0].numel(), b.numel() // a.shape[0])  # A (r, in), B (out, r)
+        if a.shape[0] > most:
+            high[path] = f"{path!r} takes ranks up to {most}, not {a.shape[0]}"
+    if high:
+        warnings.warn(
+            f"r is above what {len(high)} of the {len(methods)} layers can use: "
+            f"{'; '.join(list(high.values())[:3])}. What lies above trains to no effect; take a "
+            f"smaller r, or rank_pattern for these layers",
+            RankWarning,
+            stacklevel=6,  # where get_peft_model was called
+        )
 
 
 def as_list(value: Any) -> list[Any]:

@@ -184,7 +184,7 @@ def complete() -> str:
     x = torch.randn(5, 4)
     start = net[0].weight.detach().clone()
     config = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
-    model: Any = get_peft_model(net, config)
+    model: Any = get_peft_model(net, config).eval()
     beside = model(x)
     model.merge_adapter()
     moved = not torch.equal(net[0].base_layer.weight, start)
