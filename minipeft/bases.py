@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import ConfigTypeError
 from .quant import packed
 from .quant.linear import QuantizedLinear
 
@@ -69,7 +70,7 @@ class Base:
 
     def matrix(self) -> Tensor:
         """W, shape (out, in), as a view: writing into it writes into the layer."""
-        raise TypeError(f"{type(self.layer).__name__} does not show its weight as a matrix")
+        raise ConfigTypeError(f"{type(self.layer).__name__} does not show its weight as a matrix")
 
     def write(self, matrix: Tensor) -> None:
         """Put `matrix` (out, in) in the place of W."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from . import refuse
 from .errors import CannotLearnWarning, StateError, listed
-from .virtual import checkpoints
 
 
 def why_not(model: Any) -> str:
@@ -36,13 +35,11 @@ def why_not(model: Any) -> str:
             f"all parameters are frozen, those of {listed(active)} too: call "
             f"set_adapter({active[0]!r}) to train it"
         )
-    if checkpoints(model.get_base_model()):
-        return (
-            "gradient checkpointing with use_reentrant=True passes no gradient to layers whose "
-            "input has none, and the frozen embeddings give none: call "
-            "model.enable_input_require_grads(), or take use_reentrant=False"
-        )
-    return f"none of the parameters of {listed(active)} had a part in it"
+    return (
+        f"no gradient comes back to {listed(active)}: either it has no part in this forward, or "
+        f"checkpointing with use_reentrant=True stops it, since the layers' input has no gradient "
+        f"of its own; take use_reentrant=False, or call model.enable_input_require_grads()"
+    )
 
 
 def warn(model: Any, said: str | None) -> str | None:
@@ -61,7 +58,7 @@ def warn(model: Any, said: str | None) -> str | None:
             f"this training forward teaches the adapters nothing: {why} (for a forward that is not "
             f"for training: model.eval() or torch.no_grad())",
             CannotLearnWarning,
-            stacklevel=4,  # where the model was called
+            stacklevel=5,  # where the model was called, above two calls of nn.Module's
         )
     return why
 

@@ -64,7 +64,8 @@ class PeftModel(Several, Stored, nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "base_model":  # not set yet: there is nobody to ask
+            # not set yet: there is nobody to ask; and what copy and pickle ask is for us
+            if name == "base_model" or name.startswith("__"):
                 raise
             return getattr(self.base_model.model, name)
 
