@@ -79,16 +79,24 @@ class PeftConfig:
 
     def __new__(cls, *args: Any, **options: Any) -> PeftConfig:  # noqa: D102
         # Before the dataclass's own __init__ can say only "unexpected keyword argument".
-        known = [f.name for f in fields(cls) if f.init]
         for name in options:
-            if name not in known:
-                near = cls.also_called.get(name)
-                near = f"; did you mean {near!r}?" if near else did_you_mean(name, known)
-                raise ConfigTypeError(
-                    f"{cls.__name__} has no option {name!r}{near or '.'} "
-                    f"Its options: {', '.join(known)}"
-                )
+            cls._known(name)
         return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._known(name)  # config.lora_alfa = 32 would do nothing, for ever
+        super().__setattr__(name, value)
+
+    @classmethod
+    def _known(cls, name: str) -> None:
+        known = [f.name for f in fields(cls)]
+        if name not in known:
+            near = cls.also_called.get(name)
+            near = f"; did you mean {near!r}?" if near else did_you_mean(name, known)
+            raise ConfigTypeError(
+                f"{cls.__name__} has no option {name!r}{near or '.'} "
+                f"Its options: {', '.join(known)}"
+            )
 
     def __post_init__(self) -> None:
         if self.task_type is not None:

@@ -62,6 +62,7 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
             f"the config must be a minipeft config such as LoraConfig(r=8), "
             f"got {type(config).__name__}"
         )
+    config = replace(config)  # checked again: an option may have been set since it was made
     refuse.bad_name(model, name)
     method: Any = method_of(config)
     refuse.mixture(model, isinstance(config, PromptConfig))

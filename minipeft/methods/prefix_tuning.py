@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..checks import check_bool, check_choice, check_int
 from ..config import PeftType
+from ..errors import ConfigError
 from ..virtual import CachePrompt, P, PromptConfig
 
 
@@ -99,6 +100,12 @@ class PrefixEncoder(CachePrompt[P]):
     def for_model(cls, model: Any, config: Any, *, fresh: bool = True) -> PrefixEncoder[Any]:
         """The prefix for this model; with `inference_mode`, only the numbers themselves."""
         known = config.of_model(model, keys=True)
+        # peft fills the width in whether there is an MLP or not, so a file may have it
+        if fresh and config.encoder_hidden_size is not None and not config.prefix_projection:
+            raise ConfigError(
+                f"encoder_hidden_size={config.encoder_hidden_size} is the width of an MLP that "
+                f"prefix_projection=True asks for; give both, or neither"
+            )
         return cls(
             known["num_layers"],
             config.tokens,

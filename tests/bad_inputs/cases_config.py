@@ -67,7 +67,6 @@ LORA: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("IA3Config", {"feedforward_modules": ["nosuch"]}, "nosuch"),
-    ("IA3Config", {"target_modules": ["c_attn"], "feedforward_modules": ["mlp.c_fc"]}, "feedforward"),
     ("IA3Config", {"init_ia3_weights": "False"}, "init_ia3_weights"),
     ("IA3Config", {"target_modules": []}, "target_modules"),
     ("IA3Config", {"ia3_alpha": 8}, "ia3_alpha"),
@@ -114,7 +113,7 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
         },
         "encoder_num_layers",
     ),
-]
+]  # fmt: skip
 
 
 def make(kind: str, options: dict[str, Any]) -> Any:
@@ -138,6 +137,14 @@ def reused(lab: Lab) -> bool:
     return any("q_proj" in name and "lora" in name for name, _ in llama.named_parameters())
 
 
+def ia3_beside(lab: Lab) -> bool:
+    """Two lists without a common name: both are meant, or it is refused."""
+    config = lab.lib.IA3Config(target_modules=["c_attn"], feedforward_modules=["mlp.c_fc"])
+    model = lab.lib.get_peft_model(lab.base(), config)
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    return any("c_fc" in n for n in names) and any("c_attn" in n for n in names)
+
+
 def later(name: str, value: Any) -> Any:
     """An option changed after the config was made, when its checks are over."""
 
@@ -151,17 +158,31 @@ def later(name: str, value: Any) -> Any:
 
 def title(options: dict[str, Any]) -> str:
     """`r=0`: the same in each run."""
-    return ", ".join(f"{k}={v.__name__ if isinstance(v, type) else v!r}" for k, v in options.items())
+    return ", ".join(
+        f"{k}={v.__name__ if isinstance(v, type) else v!r}" for k, v in options.items()
+    )
 
 
 CASES = [
     *(
-        Case(title(options), "config", make("LoraConfig", {"target_modules": ["c_attn"], **options}), (name,))
+        Case(
+            title(options),
+            "config",
+            make("LoraConfig", {"target_modules": ["c_attn"], **options}),
+            (name,),
+        )
         for options, name in LORA
     ),
     *(
         Case(f"{kind}: {title(options) or 'no options'}", "config", make(kind, options), (name,))
         for kind, options, name in OTHERS
+    ),
+    Case(
+        "IA3Config: feedforward_modules beside other targets",
+        "config",
+        ia3_beside,
+        ("feedforward",),
+        bool,
     ),
     Case("one config for two models", "config", reused, ("config",), bool),
     Case("the first argument is r", "config", lambda lab: lab.lib.LoraConfig(8), ("task_type",)),
@@ -169,5 +190,7 @@ CASES = [
     Case("lora_dropout = 2 set later", "config", later("lora_dropout", 2), ("dropout",)),
     Case("a misspelt option set later", "config", later("lora_alfa", 32), ("lora_alfa",)),
     Case("use_rslora = 'False' set later", "config", later("use_rslora", "False"), ("use_rslora",)),
-    Case("target_modules = [] set later", "config", later("target_modules", []), ("target_modules",)),
+    Case(
+        "target_modules = [] set later", "config", later("target_modules", []), ("target_modules",)
+    ),
 ]

@@ -90,17 +90,19 @@ def frozen_base_call(lab: Lab) -> bool:
 def unloaded(lab: Lab) -> bool:
     model = fresh(lab)
     model.unload()
-    return step(model)
+    return step(lab.watch(model))
 
 
 def merged_away(lab: Lab) -> bool:
     model = fresh(lab)
     model.merge_and_unload()
-    return step(model)
+    return step(lab.watch(model))
 
 
 def no_grad_prompt(lab: Lab) -> bool:
-    config = lab.lib.PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM", inference_mode=True)
+    config = lab.lib.PromptTuningConfig(
+        num_virtual_tokens=2, task_type="CAUSAL_LM", inference_mode=True
+    )
     return step(lab.lib.get_peft_model(lab.base(), config).train())
 
 
