@@ -22,7 +22,7 @@ from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
 from .encoders import find_encoder, load_encoder
-from .errors import CheckpointError, ConfigError, TargetError
+from .errors import CheckpointError, ConfigError, StateError, TargetError
 from .files import (
     CONFIG,
     ENCODER,
@@ -61,11 +61,19 @@ def save_all(
     save_encoder: bool = False,
 ) -> None:
     """Write adapters, given by name: "default" into the directory, others into subfolders."""
-    if save_encoder:
-        for name in configs:  # before anything is written
+    if not configs:
+        raise StateError("there is no adapter to save: all were deleted, or unloaded")
+    for name in configs:  # before anything is written
+        folder = Path(directory, "" if name == "default" else name)
+        if name != "default" and folder.is_symlink():
+            raise CheckpointError(
+                f"{folder} is a link to {folder.resolve()}, outside of {directory}; take it away, "
+                f"or save adapter {name!r} somewhere else"
+            )
+        if save_encoder:
             find_encoder(model, name)
     for name, config in configs.items():
-        folder = os.path.join(directory, "" if name == "default" else name)
+        folder = Path(directory, "" if name == "default" else name)
         save(model, config, name, folder, save_encoder)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import StateError
 from .families import first_position
+from .lengths import refuse_too_long
 from .rows import batch_size
 
 Inputs = dict[str, Any]
@@ -94,35 +95,7 @@ def given(inputs: Inputs) -> Tensor:
     raise StateError("the model needs input_ids (b, t) or inputs_embeds (b, t, d); got neither")
 
 
-def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
-    """Refuse a text that the model could read alone, and cannot read after v virtual tokens.
-
-    Raises:
-        StateError: with the numbers.
-    """
-    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    longest = None if longest is None else longest - first_position(model)
-    if longest is not None and text <= longest < v + text:
-        raise StateError(
-            f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
-            f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
-        )
-
-
-def refuse_fixed_size(past: Any) -> None:
-    """Refuse a cache that was made for the text alone.
-
-    Raises:
-        StateError: with the fix.
-    """
-    if getattr(past, "is_compileable", False):  # transformers' word for tensors of fixed size
-        raise StateError(
-            f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
-            f"leave cache_implementation out, or give a DynamicCache"
-        )
-
-
-def longer_mask(mask: Tensor | None, v: int, text: int) -> Tensor | None:
+def longer_mask(mask: Tensor | None, v: int, text: int, batch: int) -> Tensor | None:
     """The attention mask with v ones before the text: (b, s + t) -> (b, v + s + t).
 
     A mask that counts the virtual tokens already is left as it is; None stays None: all are read.
@@ -132,11 +105,11 @@ def longer_mask(mask: Tensor | None, v: int, text: int) -> Tensor | None:
     """
     if mask is None:
         return None
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] not in (text, v + text):
-        got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    if shape not in [(rows, t) for rows in (1, batch) for t in (text, v + text)]:
         raise StateError(
-            f"with virtual tokens attention_mask must be (batch, {text}), one column for each "
-            f"token of text; got {got}"
+            f"with virtual tokens attention_mask must be ({batch}, {text}), one column for each "
+            f"token of text; got {shape}"
         )
     if mask.shape[1] == v + text:
         return mask
@@ -161,7 +134,7 @@ def lengthen(model: nn.Module, inputs: Inputs, v: int, *, inserted: bool) -> Non
     held = cached(inputs)
     text = (held - v if held else 0) + t  # s + t
     refuse_too_long(model, v, text)
-    mask = inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text)
+    mask = inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text, batch)
     positions = inputs.get("position_ids")
     if positions is not None:  # given for the text alone, as generate does
         positions = positions + v
@@ -181,8 +154,17 @@ def lengthen(model: nn.Module, inputs: Inputs, v: int, *, inserted: bool) -> Non
 
 
 def lengthen_labels(inputs: Inputs, v: int) -> None:
-    """Labels for v more positions, which the loss passes over: -100; answers' places move by v."""
+    """Labels for v more positions, which the loss passes over: -100; answers' places move by v.
+
+    Raises:
+        StateError: there is not a label for each token.
+    """
     tokens, labels = given(inputs), inputs.get("labels")
+    if labels is not None and labels.dim() == 2 and labels.shape != tokens.shape[:2]:
+        raise StateError(
+            f"labels must be {tuple(tokens.shape[:2])}, one for each token of text (-100 for those "
+            f"that do not count), got {tuple(labels.shape)}"
+        )
     if labels is not None and labels.shape == tokens.shape[:2]:  # a label for each token
         ignored = labels.new_full((labels.shape[0], v), -100)
         inputs["labels"] = torch.cat([ignored, labels], dim=1)  # (b, v + t)
@@ -237,4 +219,5 @@ def lengthen_encoder_mask(inputs: Inputs, v: int) -> None:
     """The mask through which a decoder looks at the encoder's v + t outputs."""
     outputs = inputs.get("encoder_outputs")
     text = given(inputs).shape[1] if outputs is None else outputs[0].shape[1] - v
-    inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text)
+    batch = (given(inputs) if outputs is None else outputs[0]).shape[0]
+    inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text, batch)

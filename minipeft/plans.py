@@ -100,6 +100,7 @@ def beside_layers(model: nn.Module, config: LayerConfig, name: str, every: bool)
 
 def copies_of(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """A copy of each module that is to be trained whole, from the original, not from a copy."""
+    refuse.packed_heads(heads)
     return {
         path: copy.deepcopy(head.original_module if isinstance(head, SavedModule) else head)
         for path, head in heads.items()

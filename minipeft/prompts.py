@@ -28,9 +28,9 @@ from .inputs import (
     lengthen_labels,
     named,
     padding_first,
-    refuse_fixed_size,
     virtual_first,
 )
+from .lengths import refuse_fixed_size
 from .virtual import PromptMethod
 
 NAME = "prompt_encoder"

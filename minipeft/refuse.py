@@ -17,6 +17,7 @@ from .errors import (
     listed,
 )
 from .prompts import PromptSlot
+from .quant.packed import hidden_parameters
 from .saved import SavedModule
 
 
@@ -126,6 +127,16 @@ def clash(model: nn.Module, layers: Iterable[str], heads: Iterable[str]) -> None
             raise TargetError(
                 f"modules_to_save: {path!r} is, or holds, what another adapter adapts "
                 f"({listed(inside)}), so it cannot be trained whole; delete_adapter that one first"
+            )
+
+
+def packed_heads(heads: Mapping[str, nn.Module]) -> None:
+    """Refuse to train quantized layers whole: their numbers are packed, and take no gradient."""
+    for path, head in heads.items():
+        if hidden_parameters(head):
+            raise TargetError(
+                f"modules_to_save: {path!r} is, or holds, a quantized layer, whose packed numbers "
+                f"cannot be trained; name it in quantize_model(skip_modules=[...]), or adapt it"
             )
 
 

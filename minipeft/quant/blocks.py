@@ -95,6 +95,8 @@ def quantize(
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ConfigTypeError(f"{name} must be a floating-point tensor, got {kind}")
+    if not isinstance(double_quant, bool):
+        raise ConfigTypeError(f"double_quant must be True or False, got {shown(double_quant)}")
     check_block(blocksize, 8 // bits_of(quant_type))
     n = tensor.numel()
     x = tensor.detach().reshape(-1).float()

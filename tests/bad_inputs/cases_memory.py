@@ -96,7 +96,7 @@ def set_after_unload(lab: Lab) -> Any:
 def add_after_unload(lab: Lab) -> bool:
     model = lab.adapted()
     model.unload()
-    model.add_adapter("new", lab.lora())
+    lab.watch(model).add_adapter("new", lab.lora())
     model.set_adapter("new")
     return not any(p.requires_grad for n, p in model.named_parameters() if "lora" not in n)
 

@@ -104,6 +104,8 @@ class Lab:
 
 
 Run = Callable[[Lab], Any]
+# Before what was said, where it names what is at fault and the model was changed all the same.
+CHANGED = "(changed the model) "
 
 
 def never(_: Any) -> bool:
@@ -122,6 +124,7 @@ class Case:
         right: whether what came is what was meant.
         theirs: False where peft has no such call.
         lost: whether something good is gone afterwards.
+        base: whether the base model itself may refuse it, in its own words.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Case:
     right: Callable[[Any], bool] = never
     theirs: bool = True
     lost: Callable[[Lab], bool] = field(default=never)
+    base: bool = False
 
 
 def named(case: Case, text: str) -> bool:
@@ -150,11 +154,15 @@ def judge(case: Case, lib: Any) -> tuple[str, str]:
                 went = True
             except Exception as error:
                 went, said = False, f"{type(error).__name__}: {error}"
-                kinds: Any = (minipeft.MinipeftError, TypeError) if lab.ours else USUAL
+                kinds: Any = USUAL
+                if lab.ours and not case.base:
+                    kinds = (minipeft.MinipeftError, TypeError)
                 clear = isinstance(error, kinds) and named(case, said) and not lab.changed()
             if case.lost(lab):
                 return "data loss", ""
             if not went:
+                if lab.changed() and named(case, said):
+                    said = CHANGED + said
                 return "clear" if clear else "unclear", said
             right = case.right(came)
         if right:

@@ -1,0 +1,47 @@
+"""What has no room for virtual tokens: a text that is too long, a cache of a fixed size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .errors import StateError
+from .families import first_position
+
+
+def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
+    """Refuse a text that is too long after v virtual tokens.
+
+    Where positions are not learned, a text may be longer than what the model was trained on.
+
+    Raises:
+        StateError: with the numbers.
+    """
+    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = None if longest is None else longest - first_position(model)
+    if longest is not None and longest < v + text and (text <= longest or learned(model)):
+        raise StateError(
+            f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
+            f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
+        )
+
+
+def learned(model: Any) -> bool:
+    """Whether each position has a vector of its own, as in GPT-2, BERT and OPT."""
+    longest, words = model.config.max_position_embeddings, model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
+    return any(longest <= table.num_embeddings <= longest + 2 for table in tables)
+
+
+def refuse_fixed_size(past: Any) -> None:
+    """Refuse a cache that was made for the text alone.
+
+    Raises:
+        StateError: with the fix.
+    """
+    if getattr(past, "is_compileable", False):  # transformers' word for tensors of fixed size
+        raise StateError(
+            f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
+            f"leave cache_implementation out, or give a DynamicCache"
+        )
