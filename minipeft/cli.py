@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import Annotated, Any
 
@@ -19,7 +20,36 @@ from .commands import train as train_command
 from .commands.train import pairs, plain
 from .course.commands import app as course_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+def versions(asked: bool) -> None:
+    """Print the versions, and end."""
+    if asked:
+        from importlib.metadata import version
+
+        packages = ("minipeft", "torch", "transformers", "peft")
+        typer.echo(", ".join(f"{name} {version(name)}" for name in packages if installed(name)))
+        raise typer.Exit
+
+
+def installed(name: str) -> bool:
+    """Whether a package is there."""
+    return importlib.util.find_spec(name) is not None
+
+
+@app.callback(help=__doc__)
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print versions", callback=versions, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show where in the code an error came from")
+    ] = False,
+) -> None:
+    """What stands before a command's name; `main` reads --debug."""
+
+
 train_command.add_to(app)
 app.add_typer(adapters.app)
 app.add_typer(course_app)
@@ -27,7 +57,13 @@ app.add_typer(course_app)
 
 @app.command()
 def count(
-    model: Annotated[str, typer.Argument(help="gpt2, bloom-560m, llama-2-7b, ...")],
+    model: Annotated[
+        str | None, typer.Argument(help="gpt2, bloom-560m, llama-2-7b, ...: known by its shapes")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="or any model: a folder with its config.json, or a name on the hub"),
+    ] = None,
     method: Annotated[str, typer.Option(help="lora, ia3, bitfit, prefix_tuning, ...")] = "lora",
     r: Annotated[int | None, typer.Option(help="LoRA's rank")] = None,
     target: Annotated[
@@ -40,8 +76,14 @@ def count(
     ] = None,
 ) -> None:
     """Count what a method trains on a real model, from its shapes alone."""
+    from .commands.models import skeleton
     from .core import REGISTRY
     from .counting import count as count_parameters
+
+    if (model is None) == (base is None):
+        raise ConfigError(
+            "count needs one model: a known name (minipeft count gpt2), or --base FOLDER"
+        )
 
     if method.upper() not in REGISTRY:
         near = did_you_mean(method.upper(), REGISTRY).lower()
@@ -52,7 +94,10 @@ def count(
     if target:
         options["target_modules"] = "all-linear" if target == ["all-linear"] else target
     options |= pairs("option", option or [], plain)
-    typer.echo(count_parameters(model, REGISTRY[method.upper()][0](**options)))
+    config = REGISTRY[method.upper()][0](**options)
+    chosen = model if base is None else skeleton(base, config)
+    assert chosen is not None
+    typer.echo(count_parameters(chosen, config))
 
 
 @app.command()
@@ -84,6 +129,8 @@ def main() -> None:
     try:
         app()
     except MinipeftError as error:
+        if "--debug" in sys.argv:
+            raise
         print(f"minipeft: {error}", file=sys.stderr)
         # 1: the adapter is damaged, or does not fit; 2: the command cannot be carried out
         sys.exit(1 if isinstance(error, CheckpointError) else 2)

@@ -283,6 +283,26 @@ def test_a_run_killed_after_its_last_step_is_finished_by_resuming(stories: Path,
     assert same(tmp_path, tmp_path / "a")
 
 
+def test_a_run_killed_after_it_lost_patience_is_finished_by_resuming(stories: Path, tmp_path: Path):
+    held = tmp_path / "opposite.jsonl"
+    rows = load_task("opposite", train=20, validation=1, test=1)["train"]
+    held.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = settings_of(
+        stories, tmp_path / "a", steps=90, every=5, validation=str(held), lr=1e-2,
+        target=["all-linear"], patience=2,
+    )  # fmt: skip
+    first = run(given, quiet=True).record
+    steps = first["training"]["steps_done"]
+    assert steps < 90
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    (tmp_path / "a" / "run.json").write_text(json.dumps({**record, "state": "running"}))
+    (tmp_path / "a" / ADAPTER).rename(tmp_path / ADAPTER)
+    again = run({"output": str(tmp_path / "a")}, resume=True, quiet=True).record
+    assert again["training"]["steps_done"] == steps
+    assert again["held_out"] == first["held_out"]
+    assert same(tmp_path, tmp_path / "a")
+
+
 def child(given: dict[str, Any], resume: bool) -> int:
     """Run in a fork of this process, where everything is imported; the child's number."""
     number = os.fork()
@@ -361,6 +381,29 @@ def test_requests_are_told_apart(seed: int, tmp_path: Path):
     held = record["held_out"]
     print(seed, held, record["training"]["seconds"])
     assert held["best"]["accuracy"] > held["base"]["accuracy"] + 0.15
+
+
+@pytest.mark.parametrize("whom", ["the launcher", "one worker"])
+def test_a_signal_to_two_processes_ends_both_with_a_checkpoint(
+    whom: str, stories: Path, tmp_path: Path
+):
+    process = start([*options(stories, tmp_path / "a", 5000), "--every", "1000"], 2)
+    place = tmp_path / "a" / "run.json"
+    while not place.exists():
+        time.sleep(0.1)
+        assert process.poll() is None
+    time.sleep(3)
+    assert last_checkpoint(tmp_path / "a" / "checkpoints") is None  # the first is far away
+    workers = psutil.Process(process.pid).children()
+    target = process if whom == "the launcher" else workers[-1]
+    target.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert not any(worker.is_running() for worker in workers)
+    last = last_checkpoint(tmp_path / "a" / "checkpoints")
+    assert last is not None
+    assert json.loads(place.read_text())["training"]["steps_done"] == int(last.name[11:])
+    assert load_file(last / ADAPTER)
 
 
 def test_a_killed_worker_ends_the_run_with_whole_checkpoints(stories: Path, tmp_path: Path):

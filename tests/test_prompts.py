@@ -140,9 +140,9 @@ def test_what_does_not_fit_is_refused_with_the_numbers(kind: str):
         model.generate(torch.ones(1, 28, dtype=torch.long), max_new_tokens=5, min_new_tokens=5)
     row = rows()[0]
     for mask, got in ((torch.ones(1, 1, 7, 7), r"\(1, 1, 7, 7\)"), (row[:, :5], r"\(1, 5\)")):
-        with pytest.raises(StateError, match=rf"must be \(batch, 7\), .* got {got}"):
+        with pytest.raises(StateError, match=rf"must be \(1, 7\), .* got {got}"):
             model(input_ids=row, attention_mask=mask)
-    with pytest.raises(StateError, match=r"must be \(batch, 7\), .* got dict"):
+    with pytest.raises(StateError, match=r"must be \(1, 7\), .* got dict"):
         model(input_ids=row, attention_mask={"full_attention": None})
     with pytest.raises(StateError, match="StaticCache has a fixed size, and no room for virtual"):
         new_tokens(model, row, None, cache_implementation="static")

@@ -103,7 +103,9 @@ def life(family: str, kind: str, options: dict[str, Any], name: str) -> str:
         assert state_of(base) == before
         return "refused"
     shake(model)
-    model.eval()
+    # Frozen, as the loaded one will be: PyTorch takes another kernel for a head that is trained,
+    # also under no_grad, and its last bit is another.
+    model.eval().set_adapter(name, inference_mode=True)
     answer = output(model, family)
     with tempfile.TemporaryDirectory() as place:
         model.save_pretrained(place)

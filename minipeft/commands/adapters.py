@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, listed
+from ..files import CONFIG, WEIGHTS
+from .models import device_of, skeleton
 
 app = typer.Typer()
 
@@ -40,23 +42,24 @@ def inspect(
     The exit status is 1 if it is damaged or does not fit the base. The base is built from its
     config alone, so a large one costs nothing.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from ..files import find_folder, find_weights, load_config
+    from .. import proof
+    from ..files import changed as edits
+    from ..files import find_folder, opened
 
     place = find_folder(folder)
-    config, weights = load_config(place), find_weights(place)
     shapes, numbers, dtypes = 0, 0, set()
-    try:
-        with safe_open(weights, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118
-                tensor = file.get_tensor(key)
-                shapes, numbers = shapes + 1, numbers + tensor.numel()
-                dtypes.add(str(tensor.dtype).removeprefix("torch."))
-                if tensor.is_floating_point() and not tensor.isfinite().all():
-                    raise CheckpointError(f"{weights}: {key!r} holds NaN or infinity")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights} is damaged or cut off: {error}") from error
+    with opened(place) as (config, file, weights):
+        told = proof.read(file.metadata() or {}, weights)
+        for key in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(key)
+            shapes, numbers = shapes + 1, numbers + tensor.numel()
+            dtypes.add(str(tensor.dtype).removeprefix("torch."))
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise CheckpointError(f"{weights}: {key!r} holds NaN or infinity")
+            proof.check(key, tensor, told, weights)
+        if lost := sorted(told.get("sha256", {}).keys() - {*file.keys(), CONFIG}):
+            raise CheckpointError(f"{weights} lacks {len(lost)} tensors: {listed(lost, 3)}")
+        edited = edits(config, told.get("config", {}))
     said = {
         "method": type(config).__name__.removesuffix("Config"),
         "made for": config.base_model_name_or_path or "not said",
@@ -68,7 +71,10 @@ def inspect(
         typer.echo(f"{name + ':':10}{value}")
     if (place / "adapter_model.bin").exists():
         typer.echo("beside it: adapter_model.bin, a pickle, which minipeft never reads")
-    typer.echo("intact: all numbers are finite")
+    for edit in edited:
+        typer.echo(f"edited since it was saved: {edit}")
+    whole = "all tensors are what was saved" if told else "it has no hashes, as peft writes none"
+    typer.echo(f"intact: all numbers are finite; {whole}")
     if base is not None:
         from ..checkpoint import load
 
@@ -87,26 +93,6 @@ def changed(config: Any) -> list[str]:
         if each.name not in ("base_model_name_or_path", "inference_mode") and value != known:
             said.append(f"{each.name}={getattr(value, 'value', value)!r}")
     return said
-
-
-def skeleton(base: str, config: Any) -> Any:
-    """The base model on the meta device: its modules and shapes, without numbers."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    from ..zoo import ASSETS, BUNDLED
-
-    source = str(ASSETS / base) if base in BUNDLED else base
-    classes = str(getattr(config.task_type, "value", config.task_type)) == "SEQ_CLS"
-    kind: Any = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
-    try:
-        shape = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no model {base!r}: neither a folder with a config.json, nor to be had from the hub"
-        ) from error
-    with torch.device("meta"):
-        return kind.from_config(shape)
 
 
 @app.command(epilog="Example: minipeft merge my-lora --base tiny-llama -o my-model")
@@ -162,6 +148,9 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="give the prompt as a user's message")
     ] = False,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps; auto is the GPU if there is one")
+    ] = "auto",
 ) -> None:
     """Let a base model write on, with or without an adapter."""
     import torch
@@ -170,11 +159,13 @@ def generate(
     from ..model import PeftModel
     from ..zoo import load_base
 
+    place = device_of(device)
     model, tokenizer = load_base(base)
     if chat and tokenizer.chat_template is None:
         raise ConfigError(f"--chat needs a chat template, and {base}'s tokenizer has none")
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter)
+    model.to(place)
     torch.manual_seed(seed)
     drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p}
     options: dict[str, Any] = drawn if temperature > 0 else {"do_sample": False}
@@ -183,7 +174,7 @@ def generate(
         if chat:
             turns = [{"role": "user", "content": line}]
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat)
+        inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat).to(place)
         if not inputs["input_ids"].numel():
             raise ConfigError("the prompt is empty; give a word to begin with")
         streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -206,25 +197,24 @@ def convert(
     minipeft's files are peft's, so this checks and copies. A method that peft has no type for is
     refused.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from ..files import CONFIG, WEIGHTS, find_folder, find_weights, load_config, replace_file
+    from ..files import FILES, find_folder, opened
+    from ..folder import find, replace_files
 
     place = find_folder(folder)
-    config, weights = load_config(place), find_weights(place)
+    with opened(place) as (config, _, _):
+        pass
     if config.peft_type in OURS_ALONE:
         raise ConfigError(f"Hugging Face peft has no type for {OURS_ALONE[config.peft_type]}")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(f"--name must be letters, digits, - and _, got {name!r}")
-    try:
-        with safe_open(weights, framework="pt") as file:
-            file.keys()
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights} is damaged or cut off: {error}") from error
     target = output if name == "default" else output / name
     if (target / CONFIG).exists() or (target / WEIGHTS).exists():
         raise ConfigError(f"{target} holds an adapter already; give another name or folder")
-    target.mkdir(parents=True, exist_ok=True)
-    replace_file(target / WEIGHTS, lambda path: shutil.copyfile(weights, path))
-    replace_file(target / CONFIG, lambda path: shutil.copyfile(place / CONFIG, path))
+
+    def copy(stage: Path) -> None:
+        for file in FILES:
+            if find(place, file).is_file():
+                shutil.copyfile(find(place, file), stage / file)
+
+    replace_files(target, FILES, copy)
     typer.echo(f"written to {target}")

@@ -20,12 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from transformers import Trainer, TrainerState
+from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.generic import find_labels
 
+from .. import proof
 from ..checkpoint import save
 from ..errors import CheckpointError, CheckpointNotFoundError
 from ..files import ENCODER, WEIGHTS
@@ -56,6 +57,16 @@ def save_adapters(model: PeftModel, place: Path) -> None:
         save(model, model.peft_config[name], name, folder, save_encoder=encoder is not None)
 
 
+def read(weights: Path) -> dict[str, Any]:
+    """A weights file's tensors; CheckpointError for one that is not what was saved."""
+    with safe_open(weights, framework="pt") as file:
+        told = proof.read(file.metadata() or {}, weights)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for key, tensor in tensors.items():
+        proof.check(key, tensor, told, weights)
+    return tensors
+
+
 def load_adapters(model: PeftModel, place: Path) -> None:
     """Copy a checkpoint's numbers into the adapters that are in the model.
 
@@ -66,7 +77,7 @@ def load_adapters(model: PeftModel, place: Path) -> None:
         if not (folder / WEIGHTS).is_file():
             raise CheckpointNotFoundError(f"{folder} has no {WEIGHTS} for adapter {name!r}")
         try:
-            tensors = load_file(folder / WEIGHTS)
+            tensors = read(folder / WEIGHTS)
             encoder = encoder_of(model, name)
             if encoder is None:
                 set_peft_model_state_dict(model, tensors, name)
@@ -127,8 +138,9 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
                 raise CheckpointNotFoundError(f"{file.parent} is no checkpoint: it has no {STATE}")
             state = TrainerState.load_from_json(str(file))
             model = self._adapters()
-            if model is not None and 0 < self.args.max_steps <= state.global_step:
-                self.state = state  # finished: Trainer would make one more step
+            over = 0 < self.args.max_steps <= state.global_step or self._stopped_early(state)
+            if model is not None and over:
+                self.state = state  # finished: Trainer would go on, by a step or by a whole look
                 load_adapters(model, file.parent)
                 if self.args.load_best_model_at_end:
                     self._load_best_model()
@@ -137,6 +149,15 @@ class AdapterCheckpoints(_Base):  # type: ignore[misc]
         # wraps it for several processes: each would train on its own rows alone.
         self.model.__dict__.pop("_is_accelerate_prepared", None)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _stopped_early(self, state: TrainerState) -> bool:
+        """Whether the run that wrote this state had lost its patience."""
+        callbacks_then: Any = state.stateful_callbacks or {}  # from a file: a dict by name
+        kept = callbacks_then.get(EarlyStoppingCallback.__name__, {})
+        waited = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
+        callbacks = self.callback_handler.callbacks
+        mine = [c for c in callbacks if isinstance(c, EarlyStoppingCallback)]
+        return any(waited >= callback.early_stopping_patience for callback in mine)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self._adapters()
