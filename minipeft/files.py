@@ -101,6 +101,9 @@ def find_folder(
             f"Face hub{at} ({type(error).__name__}); give the folder that holds {CONFIG} and "
             f"{WEIGHTS}"
         ) from error
+    if not (Path(place) / inner).is_dir():
+        where = f" in its folder {subfolder!r}" if subfolder else ""
+        raise CheckpointNotFoundError(f"{str(model_id)!r} on the hub has no {CONFIG}{where}")
     return Path(place) / inner
 
 

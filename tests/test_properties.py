@@ -28,7 +28,7 @@ ENDS = [
     "lm_head", "score", "classifier", "ln_f", "norm", "0", "h.0.attn.c_attn", "nosuch", "",
 ]  # fmt: skip
 NUMBERS = st.one_of(
-    st.integers(1, 6), st.sampled_from([-1, 0, 9, 2.5, "4", True, None, float("nan"), 10**6])
+    st.integers(1, 6), st.sampled_from([-1, 0, 9, 2.5, "4", True, None, float("nan"), 300])
 )
 FLAGS = st.one_of(st.booleans(), st.sampled_from(["False", 1, None]))
 names = st.one_of(
@@ -111,7 +111,10 @@ def life(family: str, kind: str, options: dict[str, Any], name: str) -> str:
         model.save_pretrained(place)
         folder = place if name == "default" else f"{place}/{name}"
         again = PeftModel.from_pretrained(tiny(family), folder, name)
-    assert torch.equal(output(again, family), answer)
+    # Rows that a network computes come of other kernels with a gradient than without; all else
+    # is the same numbers through the same operations.
+    room = 1e-4 if kind == "PromptEncoderConfig" or options.get("prefix_projection") else 0.0
+    assert torch.allclose(output(again, family), answer, rtol=room, atol=room)
     ended = "merged"
     held = state_of(model)
     try:
