@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import CONFIG
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -25,8 +27,8 @@ WEIGHTS = "adapter_model.safetensors"
 def lora(tmp_path_factory: Any) -> Path:
     """A LoRA on tiny-gpt2 that changes what it says."""
     folder: Path = tmp_path_factory.mktemp("adapters") / "lora"
-    model = get_peft_model(load_base("tiny-gpt2")[0], LoraConfig(r=4, lora_alpha=64))
     torch.manual_seed(0)
+    model = get_peft_model(load_base("tiny-gpt2")[0], LoraConfig(r=4, lora_alpha=64))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.3 * torch.randn_like(parameter)
@@ -54,7 +56,7 @@ def test_inspect_says_what_is_there(lora: Path):
     assert f"{len(stored)}, {numbers:,} numbers, float32" in said
     assert "method:   Lora" in said
     assert "r=4, lora_alpha=64" in said
-    assert "intact" in said
+    assert "intact: all numbers are finite; all tensors are what was saved" in said
     assert said.endswith("fits tiny-gpt2\n")
     assert "fits" not in call("inspect", lora)
 
@@ -79,6 +81,34 @@ def test_inspect_names_damage_and_misfit(lora: Path, tmp_path: Path):
     (copy / "adapter_model.bin").write_bytes(b"x")
     (copy / WEIGHTS).write_bytes((lora / WEIGHTS).read_bytes())
     assert "a pickle, which minipeft never reads" in call("inspect", copy)
+
+
+def test_inspect_knows_what_was_changed_since(lora: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    call("convert", lora, copy)
+    config = json.loads((copy / CONFIG).read_text())
+    (copy / CONFIG).write_text(json.dumps({**config, "lora_alpha": 8}))
+    assert "edited since it was saved: lora_alpha: 64 then, 8 now" in call("inspect", copy)
+    data = bytearray((copy / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(bytes(data))
+    assert "is not what was saved (its hash is another)" in refused("inspect", copy)
+    save_file(load_file(lora / WEIGHTS), copy / WEIGHTS)  # as peft writes it
+    assert "it has no hashes, as peft writes none" in call("inspect", copy)
+    with safe_open(lora / WEIGHTS, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(lora / WEIGHTS)
+    tensors.popitem()
+    save_file(tensors, copy / WEIGHTS, metadata=header)
+    assert "lacks 1 tensors" in refused("inspect", copy)
+
+
+def test_generate_on_a_device(lora: Path):
+    given = ["generate", "--base", "tiny-gpt2", "--max-new-tokens", 3, "-p", "mia was"]
+    assert call(*given, "--device", "cpu") == call(*given, "--device", "auto")
+    assert "--device gpu cannot be used here (" in refused(*given, "--device", "gpu")
+    if not torch.cuda.is_available():
+        assert "--device cuda cannot be used here (" in refused(*given, "--device", "cuda")
 
 
 def test_merge_saves_an_ordinary_model(lora: Path, tmp_path: Path):

@@ -239,7 +239,7 @@ PLAIN = (
 
 @pytest.mark.parametrize(
     ("template", "wanted"),
-    [(None, "Yes.<eos> No.<eos>"), (PLAIN, "Yes.</assistant>No.</assistant>")],
+    [(None, " Yes.<eos> No.<eos>"), (PLAIN, "Yes.</assistant>No.</assistant>")],
 )
 def test_of_a_chat_the_assistant_is_learned(tokenizer: Any, template: Any, wanted: str):
     import copy

@@ -383,6 +383,36 @@ def test_requests_are_told_apart(seed: int, tmp_path: Path):
     assert held["best"]["accuracy"] > held["base"]["accuracy"] + 0.15
 
 
+def test_a_chat_is_learned_and_answered(tmp_path: Path):
+    """Conversations from a file to an adapter that answers as they do."""
+    answers = {
+        "What reads a file?": "open reads a file.",
+        "What ends a loop?": "break ends a loop.",
+    }
+    rows = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a in answers.items()
+    ]
+    file = tmp_path / "chat.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows * 8))
+    given = {
+        "base": "tiny-llama", "data": str(file), "output": str(tmp_path / "a"), "steps": 60,
+        "batch_size": 4, "lr": 1e-2, "device": "cpu", "validation": "0", "target": ["all-linear"],
+    }  # fmt: skip
+    record = run(given, quiet=True).record
+    assert record["data"]["kind"] == "chat"
+    _, tokenizer = load_base("tiny-llama")
+    texts = [f" {answer}{tokenizer.eos_token}" for answer in answers.values()]
+    counted = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    assert record["data"]["labels_counted"] == 8 * counted  # what the assistant says, and no more
+    for question, answer in answers.items():
+        said = CliRunner().invoke(app, [
+            "generate", "--base", "tiny-llama", "--adapter", str(tmp_path / "a"), "--chat",
+            "-p", question, "--max-new-tokens", "20",
+        ])  # fmt: skip
+        assert said.stdout.strip() == answer
+
+
 @pytest.mark.parametrize("whom", ["the launcher", "one worker"])
 def test_a_signal_to_two_processes_ends_both_with_a_checkpoint(
     whom: str, stories: Path, tmp_path: Path

@@ -129,7 +129,8 @@ def life(family: str, kind: str, options: dict[str, Any], name: str) -> str:
     assert torch.equal(output(model, family), answer)
     plain = model.unload()
     assert plain is base
-    assert state_of(base) == before
+    if options.get("init_lora_weights") != "loftq":  # which leaves its own quantized weights
+        assert state_of(base) == before
     return ended
 
 

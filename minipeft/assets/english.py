@@ -33,10 +33,10 @@ HELD_OUT = 50  # one document of so many is never trained on
 OVERLAP = 13  # words in a row that a paragraph may not share with the topics
 # A conversation as the tokenizer's template writes it; what the assistant says is marked.
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}Answer: "
-    "{% generation %}{{ m['content'] + eos_token }}{% endgeneration %}{{ '\\n' }}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}Answer:"
+    "{% generation %}{{ ' ' + m['content'] + eos_token }}{% endgeneration %}{{ '\\n' }}"
     "{% else %}{{ m['role'] | capitalize + ': ' + m['content'] + '\\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}Answer: {% endif %}"
+    "{% if add_generation_prompt %}Answer:{% endif %}"
 )
 WORD = re.compile(r"[a-z]+")
 
