@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def load(
         shapes = {key: shape for key, shape in shapes.items() if key not in frozen}
         edited = changed(config, told.get("config", {}))
         planned = fit(model, config, name, shapes, folder, edited)
-        loftq.warn_of_other_base(model, planned.methods, header.get(LOFTQ), folder)
+        with nullcontext() if planned.reshape is None else planned.reshape.tried():
+            loftq.warn_of_other_base(model, planned.methods, header.get(LOFTQ), folder)
         parts, given_tensors = parts_of(planned), {}
         for key, tensor in tensors_of(parts).items():
             given = file.get_tensor(key)

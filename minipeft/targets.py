@@ -91,6 +91,12 @@ def find_targets(
         hits = [name for name in layers if matches(target, name)]
         refuse_unmatched(target, list(layers), hits, every)
     inside = tuple(f"{name}." for name in saved)  # a module trained whole is not adapted as well
+    for entry in [] if isinstance(target, str) or chosen is not None or not every else target:
+        if all(n in saved or n.startswith(inside) for n in layers if matches([entry], n)):
+            raise TargetError(
+                f"{entry!r} is named in target_modules, and is trained whole by modules_to_save or "
+                f"as the task's head ({listed(saved)}): name it in one of them only"
+            )
     hits = [n for n in hits if n not in saved and not (inside and n.startswith(inside))]
     if config.exclude_modules is not None:
         out = [name for name in layers if matches(config.exclude_modules, name)]

@@ -147,6 +147,21 @@ def lives(case: tuple[str, str, dict[str, Any], str]) -> None:
     came[f"{case[1]} {ended}"] += 1
 
 
+# What longer searches found, and that was mended.
+FOUND: list[tuple[str, str, dict[str, Any], str]] = [
+    (
+        "gpt2", "LoraConfig",
+        {"init_lora_weights": "loftq", "layer_replication": [(0, 1), (0, 2)]}, "default",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::minipeft.errors.MinipeftWarning")
+@pytest.mark.parametrize("case", FOUND)
+def test_what_was_found(case: tuple[str, str, dict[str, Any], str]):
+    assert life(*case) in ("merged", "cannot be merged")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::minipeft.errors.MinipeftWarning")
 def test_refused_and_unchanged_or_exact():

@@ -64,10 +64,26 @@ def test_a_head_inside_a_head_goes_with_the_outer_one():
 
 
 def test_a_head_is_not_adapted_as_well():
-    model = adapted("mlp", target_modules=["first", "second"], modules_to_save=["second"])
-    assert isinstance(model.second, SavedModule)
+    for target in ("all-linear", "first|second"):
+        model = adapted("mlp", target_modules=target, modules_to_save=["second"])
+        assert isinstance(model.second, SavedModule)
     with pytest.raises(TargetError, match="leaves no layer to adapt"):
-        get_peft_model(tiny("mlp"), LoraConfig(target_modules=["first"], modules_to_save=["first"]))
+        get_peft_model(tiny("mlp"), LoraConfig(target_modules="first", modules_to_save=["first"]))
+
+
+@pytest.mark.parametrize("saved", [["second"], ["first", "second"]])
+def test_a_layer_named_for_both_is_refused(saved: list[str]):
+    base = tiny("mlp")
+    before = state_of(base)
+    said = r"'second' is named in target_modules, and is trained whole .*'second'\): name it in one"
+    with pytest.raises(TargetError, match=said):
+        get_peft_model(base, LoraConfig(target_modules=["second", "second"], modules_to_save=saved))
+    with pytest.raises(
+        TargetError, match="'classifier' is named in target_modules, and is trained"
+    ):
+        config = LoraConfig(target_modules=["query", "classifier"], task_type="SEQ_CLS")
+        get_peft_model(tiny("bert"), config)
+    assert state_of(base) == before
 
 
 def test_an_unknown_head_is_named_with_what_is_near():
