@@ -23,7 +23,7 @@ from .bases import is_conv1d
 from .config import LayerConfig, PeftConfig
 from .core import Wrapper
 from .encoders import find_encoder, load_encoder
-from .errors import CheckpointError, ConfigError, StateError, TargetError
+from .errors import CheckpointError, ConfigError, TargetError
 from .files import (
     CONFIG,
     ENCODER,
@@ -36,7 +36,7 @@ from .files import (
 )
 from .folder import locked, replace_files
 from .methods import loftq
-from .misfit import made_for, refuse_larger, refuse_misfit, warn_of_edits, warn_of_nan
+from .misfit import made_for, refuse_larger, refuse_misfit, refuse_place, warn_of_edits, warn_of_nan
 from .plans import Plan, plan
 from .refuse import slots
 from .state import (
@@ -62,17 +62,9 @@ def save_all(
     save_encoder: bool = False,
 ) -> None:
     """Write adapters, given by name: "default" into the directory, others into subfolders."""
-    if not configs:
-        raise StateError("there is no adapter to save: all were deleted, or unloaded")
-    for name in configs:  # before anything is written
-        folder = Path(directory, "" if name == "default" else name)
-        if name != "default" and folder.is_symlink():
-            raise CheckpointError(
-                f"{folder} is a link to {folder.resolve()}, outside of {directory}; take it away, "
-                f"or save adapter {name!r} somewhere else"
-            )
-        if save_encoder:
-            find_encoder(model, name)
+    refuse_place(directory, configs)
+    for name in configs if save_encoder else ():  # before anything is written
+        find_encoder(model, name)
     for name, config in configs.items():
         folder = Path(directory, "" if name == "default" else name)
         save(model, config, name, folder, save_encoder)

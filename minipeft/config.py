@@ -85,6 +85,11 @@ class PeftConfig:
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._known(name)  # config.lora_alfa = 32 would do nothing, for ever
+        if "in_use" in vars(self) and name not in ("inference_mode", "base_model_name_or_path"):
+            raise ConfigError(
+                f"{name}={value!r} comes too late: the adapter was made with {name}="
+                f"{getattr(self, name)!r}, and is saved with its config; make another adapter"
+            )
         super().__setattr__(name, value)
 
     @classmethod

@@ -20,8 +20,9 @@ from torch import nn
 from .config import LayerConfig, PeftConfig
 from .core import method_of
 from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
+from .heads import find_heads
 from .quant.packed import hidden_parameters
-from .targets import find_heads, find_targets
+from .targets import find_targets
 from .virtual import PromptConfig
 
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}

@@ -69,6 +69,9 @@ def find_folder(
         raise ConfigTypeError(
             f"an adapter is loaded from a folder (a string or a Path), got {model_id!r}"
         )
+    for option, value in (("revision", revision), ("subfolder", subfolder)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigTypeError(f"{option} must be a string, got {value!r}")
     inner = Path(subfolder or "")
     if inner.is_absolute() or ".." in inner.parts:
         raise ConfigError(f"subfolder must lie in the adapter's folder, got {subfolder!r}")

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from . import checkpoint, refuse
-from .errors import HubError
+from .errors import ConfigTypeError, HubError
 from .state import get_peft_model_state_dict
 
 CARD = """# {name}
@@ -125,6 +125,8 @@ class Stored:
         """
         from huggingface_hub import HfApi
 
+        if not isinstance(repo_id, str) or not repo_id:
+            raise ConfigTypeError(f"repo_id must be a name such as 'you/name', got {repo_id!r}")
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             Path(folder, "README.md").write_text(card(self, repo_id), encoding="utf-8")

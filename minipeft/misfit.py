@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,7 +13,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from .core import method_of
-from .errors import CheckpointError, DamagedWarning, MinipeftError, listed
+from .errors import (
+    CheckpointError,
+    ConfigTypeError,
+    DamagedWarning,
+    MinipeftError,
+    StateError,
+    listed,
+)
 from .files import CONFIG, ENCODER
 from .folder import find
 from .targets import find_targets
@@ -70,6 +78,36 @@ def made_for(config: Any) -> str:
     return f" (it was made for {base!r})" if base else ""
 
 
+def refuse_non_tensors(given: Any) -> None:
+    """Refuse what is no state dict."""
+    if not isinstance(given, Mapping) or not all(isinstance(t, Tensor) for t in given.values()):
+        raise ConfigTypeError(
+            f"a state dict maps names to tensors, as get_peft_model_state_dict gives it; got "
+            f"{type(given).__name__}"
+        )
+
+
+def refuse_place(directory: Any, configs: Mapping[str, Any]) -> None:
+    """Refuse to save nothing, or into what is no folder, or through a link out of it.
+
+    Raises:
+        ConfigTypeError, StateError, CheckpointError: which.
+    """
+    if not isinstance(directory, (str, os.PathLike)) or not str(directory):
+        raise ConfigTypeError(
+            f"an adapter is saved into a folder (a string or a Path), got {directory!r}"
+        )
+    if not configs:
+        raise StateError("there is no adapter to save: all were deleted, or unloaded")
+    for name in configs.keys() - {"default"}:
+        folder = Path(directory, name)
+        if folder.is_symlink():
+            raise CheckpointError(
+                f"{folder} is a link to {folder.resolve()}, outside of {directory}; take it away, "
+                f"or save adapter {name!r} somewhere else"
+            )
+
+
 def refuse_larger(
     model: nn.Module, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path
 ) -> None:
@@ -108,7 +146,7 @@ def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
     if bad:
         warnings.warn(
             f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "
-            f"training diverged (a smaller learning rate?), and what is saved will not load",
+            f"training diverged (a smaller learning rate?), and what is saved of it will not load",
             DamagedWarning,
             stacklevel=5,  # where save_pretrained was called
         )

@@ -57,6 +57,7 @@ class PeftModel(Several, Stored, nn.Module):
         planned.config.base_model_name_or_path = known or base or None
         self.base_model.attach(planned)
         self.peft_config[planned.name] = planned.config
+        vars(planned.config)["in_use"] = True
         self.base_model.activate(self._active, self._trained)
 
     def __getattr__(self, name: str) -> Any:
@@ -121,6 +122,7 @@ class PeftModel(Several, Stored, nn.Module):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter out; warns if that leaves none in use. Errors as `set_adapter`."""
+        refuse.non_name(adapter_name)
         refuse.unknown(self.peft_config, (adapter_name,))
         refuse.merged(self.base_model.merged, "delete_adapter")
         self.base_model.delete(adapter_name)

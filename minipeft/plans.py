@@ -17,9 +17,10 @@ from .config import LayerConfig, PeftConfig
 from .core import Method, method_of
 from .errors import ConfigTypeError
 from .families import model_type
+from .heads import find_heads, refuse_packed
 from .methods.patterns import warn_of_ranks
 from .saved import SavedModule
-from .targets import find_heads, find_targets, resolve_default
+from .targets import find_targets, resolve_default
 from .virtual import PromptConfig, PromptMethod
 
 
@@ -67,7 +68,7 @@ def plan(model: nn.Module, config: PeftConfig, name: str, *, every: bool = True)
     method: Any = method_of(config)
     refuse.mixture(model, isinstance(config, PromptConfig))
     if isinstance(config, PromptConfig):
-        heads = find_heads(model, config)
+        heads = find_heads(model, config, every=every)
         refuse.clash(model, (), heads)
         known: Any = config.of_model(model, keys=not method.inserted)
         method.reader(model)  # a model without a place for the virtual tokens refuses here
@@ -82,7 +83,7 @@ def beside_layers(model: nn.Module, config: LayerConfig, name: str, every: bool)
     """A plan for a method that works on layers."""
     method = method_of(config)
     targets = find_targets(model, config, every=every)
-    heads = find_heads(model, config)
+    heads = find_heads(model, config, every=every)
     refuse.clash(model, targets, heads)
     methods = {path: method.for_layer(base, config) for path, base in targets.items()}
     for path, module in methods.items():
@@ -100,7 +101,7 @@ def beside_layers(model: nn.Module, config: LayerConfig, name: str, every: bool)
 
 def copies_of(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """A copy of each module that is to be trained whole, from the original, not from a copy."""
-    refuse.packed_heads(heads)
+    refuse_packed(heads)
     return {
         path: copy.deepcopy(head.original_module if isinstance(head, SavedModule) else head)
         for path, head in heads.items()

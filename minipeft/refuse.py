@@ -17,8 +17,11 @@ from .errors import (
     listed,
 )
 from .prompts import PromptSlot
-from .quant.packed import hidden_parameters
+from .rows import BASE
 from .saved import SavedModule
+
+# What cannot stand in a folder's name everywhere, or would part a parameter's name.
+UNFIT = './\\:*?"<>|'
 
 
 def slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
@@ -37,10 +40,11 @@ def bad_name(model: nn.Module, name: Any) -> None:
     Raises:
         AdapterNameError: empty, with a dot, slash or space, or a name used inside the model.
     """
-    if not isinstance(name, str) or not name or any(c in "./\\" or c.isspace() for c in name):
+    text = isinstance(name, str) and name.isprintable() and len(name) <= 100 and name != BASE
+    if not text or not name or any(c in UNFIT or c.isspace() for c in name):
         raise AdapterNameError(
-            f"an adapter's name must be a non-empty string without dots, slashes and spaces, "
-            f"got {name!r}"
+            f"an adapter's name must be a non-empty string that can name a folder, without dots, "
+            f"slashes, spaces and other signs such as : and *, got {name!r}"
         )
     known = {part for path, _ in model.named_modules() for part in path.split(".")}
     parameters = {path.rsplit(".", 1)[-1] for path, _ in model.named_parameters()}
@@ -85,12 +89,22 @@ def rebase(model: nn.Module, methods: Mapping[str, Any]) -> None:
             )
 
 
-def taken(known: Collection[str], name: str) -> None:
+def taken(known: Collection[str], name: Any) -> None:
     """Refuse the name of an adapter that is there."""
+    non_name(name)
     if name in known:
         raise AdapterNameError(
             f"there is an adapter {name!r} already; choose another name, or "
             f"delete_adapter({name!r}) first; the adapters are {listed(known)}"
+        )
+
+
+def non_name(name: Any) -> None:
+    """Refuse what is no string where one adapter is named."""
+    if not isinstance(name, str):
+        raise AdapterNameError(
+            f"an adapter's name must be a string, got {type(name).__name__} {name!r}; the order is "
+            f"add_adapter(name, config), load_adapter(folder, name)"
         )
 
 
@@ -127,16 +141,6 @@ def clash(model: nn.Module, layers: Iterable[str], heads: Iterable[str]) -> None
             raise TargetError(
                 f"modules_to_save: {path!r} is, or holds, what another adapter adapts "
                 f"({listed(inside)}), so it cannot be trained whole; delete_adapter that one first"
-            )
-
-
-def packed_heads(heads: Mapping[str, nn.Module]) -> None:
-    """Refuse to train quantized layers whole: their numbers are packed, and take no gradient."""
-    for path, head in heads.items():
-        if hidden_parameters(head):
-            raise TargetError(
-                f"modules_to_save: {path!r} is, or holds, a quantized layer, whose packed numbers "
-                f"cannot be trained; name it in quantize_model(skip_modules=[...]), or adapt it"
             )
 
 

@@ -19,7 +19,7 @@ from . import refuse
 from .core import Wrapper
 from .errors import AdapterNameError, CheckpointError
 from .methods.lora_kinds import LoRAEmbedding
-from .misfit import refuse_misfit
+from .misfit import refuse_misfit, refuse_non_tensors, warn_of_nan
 from .plans import Plan
 from .prompts import NAME
 from .refuse import slots
@@ -123,6 +123,8 @@ def set_peft_model_state_dict(
             Nothing was copied.
     """
     parts = parts_in(model, adapter_name)
+    refuse_non_tensors(state_dict)
+    warn_of_nan(adapter_name, state_dict)
     now = [name for _, slot in slots(model) for name in slot.merged]
     refuse.merged([adapter_name] if adapter_name in now else [], "set_peft_model_state_dict")
     state_dict = without_frozen(inside(model), state_dict, f"the state dict for {adapter_name!r}")

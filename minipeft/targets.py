@@ -1,47 +1,23 @@
-"""Which layers a config means: names in, layers out; when there are none, the near misses named.
-
-The rule is Hugging Face peft's: an entry of a list matches a module whose whole dotted name it is,
-or whose name ends in "." + entry; a string is a regular expression that must match the whole name.
-"""
+"""Which layers a config means: names in, layers out; when there are none, the near misses named."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
 
 from . import bases
-from .config import HEADS, LayerConfig, PeftConfig, TaskType
-from .core import Slot, Wrapper, method_of
+from .config import HEADS, LayerConfig, TaskType
+from .core import method_of
 from .errors import TargetError, did_you_mean, listed
 from .families import model_type
+from .heads import find_heads
+from .names import matches as matches
+from .names import named_layers as named_layers
+from .names import original as original
 
 ALL_LINEAR = "all-linear"
-
-
-def matches(target: str | Collection[str], name: str) -> bool:
-    """Whether `target_modules=target` means the module with the dotted name `name`."""
-    if isinstance(target, str):
-        return re.fullmatch(target, name) is not None
-    return any(name == entry or name.endswith(f".{entry}") for entry in target)
-
-
-def named_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The model's modules by name as before any adapter: a slot counts as what it holds."""
-    inside: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        if name.startswith(inside) and inside:
-            continue
-        if isinstance(module, Slot):
-            inside += (f"{name}.",)
-        yield name, module
-
-
-def original(module: nn.Module) -> nn.Module:
-    """The frozen layer inside a wrapper; any other module is itself."""
-    return module.base_layer if isinstance(module, Wrapper) else module
 
 
 def resolve_default(model: nn.Module, config: LayerConfig) -> str | list[str]:
@@ -78,7 +54,7 @@ def find_targets(
     """
     method = method_of(config)
     layers = {name: module for name, module in named_layers(model) if name}  # not the model itself
-    saved = find_heads(model, config)
+    saved = find_heads(model, config, every=every)
     originals = {name: original(layer) for name, layer in layers.items()}
     chosen = method.select(originals, config, model)
     target = resolve_default(model, config) if chosen is None else chosen
@@ -161,27 +137,6 @@ def unsupported(name: str, layer: nn.Module, target: Any, method: Any) -> str:
         f"target_modules={target!r} matches {name!r}, a {type(layer).__name__}; only "
         f"{method.stands_beside} can be adapted{fix}"
     )
-
-
-def find_heads(model: nn.Module, config: PeftConfig) -> dict[str, nn.Module]:
-    """The modules trained whole, by dotted name.
-
-    Raises:
-        TargetError: an entry of `modules_to_save` matches no module.
-    """
-    layers = {name: module for name, module in named_layers(model) if name}
-    # A task has several names for its head, of which a model has one.
-    own = HEADS[TaskType(config.task_type)] if config.task_type in HEADS else ()
-    for entry in [entry for entry in config.modules_to_save or () if entry not in own]:
-        if not any(matches([entry], name) for name in layers):
-            known = [*layers, *(name.rsplit(".", 1)[-1] for name in layers)]
-            raise TargetError(
-                f"modules_to_save: {entry!r} matches no module{did_you_mean(entry, known)}"
-            )
-    heads = config.heads()
-    found = {n: m for n, m in layers.items() if heads and matches(heads, n)}
-    outer = tuple(f"{name}." for name in found)  # what stands inside a head is copied with it
-    return {n: m for n, m in found.items() if not n.startswith(outer)}
 
 
 def output_layers(model: nn.Module, task_type: TaskType | str | None) -> list[str]:

@@ -21,9 +21,9 @@ FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up: a room uses those before it only. "minipeft" is the door, __init__.py.
 ORDER = [
     "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
-    "lengths", "inputs", "virtual", "targets", "prompts", "methods", "refuse", "kbit", "plans",
-    "tuner", "folder", "proof", "files", "misfit", "state", "encoders", "checkpoint", "several",
-    "hub", "learning", "model", "counting", "assets", "zoo", "tasks", "training", "minipeft",
+    "lengths", "inputs", "virtual", "names", "heads", "targets", "prompts", "methods", "refuse",
+    "kbit", "plans", "tuner", "folder", "proof", "files", "misfit", "state", "encoders",
+    "checkpoint", "several", "hub", "learning", "model", "counting", "assets", "zoo", "tasks", "training", "minipeft",
     "demo", "compare", "finetune", "course", "commands", "cli",
 ]  # fmt: skip
 OUTSIDE = ("course", "commands", "cli.py", "assets")
@@ -115,8 +115,8 @@ def test_no_file_is_longer_than_250_lines():
 # runs, and the course.
 BESIDE = (
     "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
-    "compare", "finetune", "checks.py", "refuse.py", "lengths.py", "rows.py", "several.py",
-    "folder.py", "proof.py", "misfit.py", "encoders.py", "hub.py", "learning.py",
+    "compare", "finetune", "checks.py", "refuse.py", "lengths.py", "heads.py", "rows.py",
+    "several.py", "folder.py", "proof.py", "misfit.py", "encoders.py", "hub.py", "learning.py",
 )  # fmt: skip
 
 

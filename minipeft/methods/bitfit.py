@@ -26,8 +26,9 @@ from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import TargetError, did_you_mean, listed
 from ..families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
+from ..heads import find_heads
 from ..saved import SavedModule
-from ..targets import ALL_LINEAR, find_heads, matches, output_layers
+from ..targets import ALL_LINEAR, matches, output_layers
 
 
 def along(axis: int, bias: Tensor, y: Tensor) -> Tensor:

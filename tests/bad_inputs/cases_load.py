@@ -283,6 +283,7 @@ CASES = [
     Case("a bad adapter name", "load", call(adapter_name="a.b"), ("a.b",)),
     Case("a subfolder that climbs", "load", call(subfolder="../good"), ("subfolder",), bool),
     Case("a subfolder that is not there", "load", call(subfolder="sub"), ("sub",)),
+    Case("a subfolder that is a number", "load", call(subfolder=3), ("subfolder", "3", "int")),
     Case("a revision of a local folder", "load", call(revision="v9"), ("revision",)),
     Case("onto a model with adapters", "load", onto_adapted, ("adapters already", "already", "PeftModel"), bool),
     Case("onto a taken name, another rank", "load", again("default"), ("default",), bool),

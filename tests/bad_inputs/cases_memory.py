@@ -235,6 +235,15 @@ def state(change: Any) -> Any:
     return run
 
 
+def in_use(lab: Lab) -> bool:
+    """An option changed after the adapter was made: what is saved must be what answers."""
+    model = lab.adapted()
+    before = answer(model)
+    model.peft_config["default"].lora_alpha = 64
+    model.save_pretrained(lab.place / "out")
+    return torch.allclose(answer(lab.load(lab.place / "out").eval()), before, atol=1e-5)
+
+
 def two_active(lab: Lab) -> bool:
     """Two adapters active, one merged: the answer stays that of both."""
     model = lab.two()
@@ -296,5 +305,10 @@ CASES = [
     Case("a state dict with a tensor missing", "memory", state(lambda d: d.pop(next(iter(d)))), ("lora_",)),
     Case("a state dict with a tensor too many", "memory", state(lambda d: d.update(stray=torch.ones(2))), ("stray",)),
     Case("a state dict of another shape", "memory", state(lambda d: d.update({next(iter(d)): torch.ones(2, 2)})), ("shape", "size")),
+    Case("a state dict that is None", "memory", lambda lab: lab.lib.set_peft_model_state_dict(lab.adapted(), None), ("state dict", "None")),
+    Case("a state dict of NaN", "memory", state(lambda d: [t.fill_(float("nan")) for t in d.values()]), ("NaN",)),
+    Case("a config changed while in use", "memory", in_use, ("lora_alpha",), bool),
+    Case("name and config exchanged", "memory", lambda lab: lab.adapted().add_adapter(lab.lora(), "other"), ("name", "config")),
+    Case("a list deleted", "memory", verb("delete_adapter", ["other"]), ("name", "str", "list")),
     Case("an empty state dict", "memory", state(lambda d: d.clear()), ("lora_", "lacks", "empty")),
 ]  # fmt: skip

@@ -194,6 +194,8 @@ CASES = [
     Case("below a file", "save", into(below_a_file), ("file",)),
     Case("into None", "save", into(None), ("None",)),
     Case("into a number", "save", into(3), ("3", "int")),
+    Case("into an empty name", "save", into(""), ("folder", "''", "directory")),
+    Case("into bytes", "save", into(b"bytes"), ("folder", "bytes")),
     Case("an adapter with NaN", "save", with_nan, ("NaN",)),
     Case("selected_adapters misspelt", "save", chosen(["othr"]), ("othr",)),
     Case("selected_adapters half known", "save", chosen(["other", "nobody"]), ("nobody",)),
