@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from .config import HEADS, PeftConfig, TaskType
-from .errors import TargetError, did_you_mean
+from .errors import TargetError, did_you_mean, listed
 from .names import matches, named_layers
 from .quant.packed import hidden_parameters
 
@@ -43,11 +43,12 @@ def find_heads(model: nn.Module, config: PeftConfig, *, every: bool = True) -> d
     found = {n: m for n, m in layers.items() if heads and matches(heads, n)}
     transformers_own = hasattr(model, "config")  # a plain module may call its head as it likes
     if own and not found and every and transformers_own and not config.modules_to_save:
+        parts = listed(name for name, _ in model.named_children())
         raise TargetError(
             f"task_type={TaskType(config.task_type).value} trains the model's new head "
-            f"({' or '.join(own)}), and {type(model).__name__} has none; load the base with the "
-            f"class for that task, such as AutoModelFor{CLASSES[TaskType(config.task_type)]}, or "
-            f"leave task_type out"
+            f"({' or '.join(own)}), and {type(model).__name__} has none; name it in "
+            f"modules_to_save, if it has another name (the model's parts are {parts}); or load the "
+            f"base by AutoModelFor{CLASSES[TaskType(config.task_type)]}; or leave task_type out"
         )
     outer = tuple(f"{name}." for name in found)  # what stands inside a head is copied with it
     return {n: m for n, m in found.items() if not n.startswith(outer)}

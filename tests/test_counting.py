@@ -69,13 +69,22 @@ def test_the_formula_equals_the_built_model(model: str):
         assert all(parameter.is_meta for parameter in built.parameters())
 
 
+HEAD = {
+    "bloom": "ln_f",
+    "gpt2": "ln_f",
+    "llama": "norm",
+    "t5": "final_layer_norm",
+    "bert": "pooler",
+}
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_real_module_is_counted_and_not_touched(name: str):
     base = tiny(name)
     before = state_of(base)
     for config in (
         LoraConfig(r=3, target_modules=ALL),
-        LoraConfig(r=3, target_modules=ALL, task_type="SEQ_CLS"),
+        LoraConfig(r=3, target_modules=ALL, task_type="SEQ_CLS", modules_to_save=[HEAD[name]]),
     ):
         counted = count(base, config)
         assert state_of(base) == before

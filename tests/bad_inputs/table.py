@@ -35,11 +35,11 @@ HEAD = """# {cases} mistakes, and what becomes of them
 - **silent**: it went on without a word, and the result is not what was meant.
 - **data loss**: something good that was there before is gone.
 
-The mistakes were written by those who wrote minipeft, so the last three columns are zero there
-because each was mended. That they are few in peft, too, says how well it is made; those listed
-below are what to look out for in it. Of its unclear ones, {changed} name what is at fault, and
-leave the model changed (frozen, or with a part of the adapter in it). {alone} cases of quantization
-have no counterpart in peft.
+The mistakes were written by those who wrote minipeft, and each that it failed was mended, so its
+last three columns are zero by construction: they say nothing of mistakes that nobody thought of.
+peft was not written against this collection. What it does silently is listed below, to look out
+for. Of its unclear ones, {changed} name what is at fault, and leave the model changed (frozen, or
+with a part of the adapter in it). {alone} cases of quantization have no counterpart in peft.
 
 """
 

@@ -129,8 +129,8 @@ def _trained(model: nn.Module) -> dict[str, int]:
 
 def wrap(answer: Any) -> str:
     """What trains, by count; and that the start is the model's own output."""
-    net, x = nn.Module(), torch.randn(2, 6)
-    layers = [nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)]
+    net, x = nn.Module(), torch.randn(2, 12)
+    layers = [nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 9), nn.ReLU(), nn.Linear(9, 3)]
     net.seq = nn.Sequential(*layers)
     net.forward = net.seq.forward
     y = net.seq(x).detach()
@@ -138,20 +138,24 @@ def wrap(answer: Any) -> str:
     expect(model is not None, "the answer is None: is there a `return`?")
     expect(isinstance(model, nn.Module), f"a model is asked for, not {describe(model)}")
     trained = _trained(model)
-    n, whole = sum(trained.values()), 6 * 5 + 5 + 5 * 4 + 4 + 4 * 3 + 3
+    n, whole = sum(trained.values()), 12 * 10 + 10 + 10 * 9 + 9 + 9 * 3 + 3
     known = {
         whole: f"all {whole} numbers of the model train: the config was not put to work",
-        160: "seq.4 is frozen: modules_to_save is lost",
-        8 * (6 + 5 + 5 + 4 + 4 + 3): "seq.4 has a LoRA; it is to be trained whole",
-        8 * (6 + 5) + 15: "seq.2 has no LoRA",
-        8 * (5 + 4) + 15: "seq.0 has no LoRA",
-        15: "only seq.4 trains: there is no LoRA",
+        328: "seq.4 is frozen: modules_to_save is lost",
+        8 * (12 + 10 + 10 + 9 + 9 + 3): "seq.4 has a LoRA; it is to be trained whole",
+        8 * (12 + 10) + 30: "seq.2 has no LoRA",
+        8 * (10 + 9) + 30: "seq.0 has no LoRA",
+        30: "only seq.4 trains: there is no LoRA",
     }
-    expect(n == 175 or n not in known, known.get(n, ""))
+    expect(n == 358 or n not in known, known.get(n, ""))
     rank = {p.shape[0] for name, p in model.named_parameters() if "lora_A" in name}
     expect(rank == {8}, f"the ranks are {sorted(rank)}; asked for is 8")
-    expect(n == 175, f"{n} numbers train, and 8·(6+5) + 8·(5+4) + 4·3 + 3 = 175 should: {trained}")
+    expect(
+        n == 358, f"{n} numbers train, and 8·(12+10) + 8·(10+9) + 9·3 + 3 = 358 should: {trained}"
+    )
     with torch.no_grad():
         moved = float((model(x) - y).abs().max())
     expect(moved < 1e-5, f"before training the output is off by {moved:.3f}: does B start at zero?")
-    return "175 numbers train, 8·(6+5) + 8·(5+4) of LoRA and 15 of seq.4; the start is the model's"
+    return (
+        "358 numbers train, 8·(12+10) + 8·(10+9) of LoRA and 30 of seq.4; the start is the model's"
+    )

@@ -7,7 +7,7 @@ from minipeft.course.corpus import right, wrong
 CONFIG = {"r": 8, "target_modules": ["seq.0", "seq.2"], "modules_to_save": ["seq.4"]}
 
 
-@wrong("all 74 numbers of the model train: the config was not put to work")
+@wrong("all 259 numbers of the model train: the config was not put to work")
 def as_written(model):
     LoraConfig(**CONFIG)
     return model
