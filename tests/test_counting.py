@@ -69,12 +69,14 @@ def test_the_formula_equals_the_built_model(model: str):
         assert all(parameter.is_meta for parameter in built.parameters())
 
 
+# What is trained whole for the task, where the model has no classifier.
 HEAD = {
     "bloom": "ln_f",
     "gpt2": "ln_f",
     "llama": "norm",
     "t5": "final_layer_norm",
     "bert": "pooler",
+    "mlp": "norm",
 }
 
 

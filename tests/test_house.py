@@ -23,8 +23,8 @@ ORDER = [
     "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
     "lengths", "inputs", "virtual", "names", "heads", "targets", "prompts", "methods", "refuse",
     "kbit", "plans", "tuner", "folder", "proof", "files", "misfit", "state", "encoders",
-    "checkpoint", "several", "hub", "learning", "model", "counting", "assets", "zoo", "tasks", "training",
-    "minipeft", "demo", "compare", "finetune", "course", "commands", "cli",
+    "checkpoint", "several", "hub", "learning", "model", "counting", "assets", "zoo", "tasks",
+    "training", "minipeft", "demo", "compare", "finetune", "course", "commands", "cli",
 ]  # fmt: skip
 OUTSIDE = ("course", "commands", "cli.py", "assets")
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in OUTSIDE]
