@@ -46,6 +46,9 @@ def refuse_misfit(
         need = tuple(own[key].shape)
         if given.get(key, need) != need:
             said.append(f"has {key!r} of shape {given[key]}, this model needs {need}")
+            other = [wanted for has, wanted in zip(given[key], need, strict=False) if has != wanted]
+            if config is not None and other and getattr(config, "r", None) not in other:
+                said.append("it was made for a model of other widths")
             break
     if said:
         said.extend(other_base(own, given))
