@@ -38,9 +38,14 @@ def of_config(values: Mapping[str, Any]) -> str:
 
 
 def header_for(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The entry of the header, for a config and the tensors saved with it."""
+    """The entry of the header, for a config and the tensors saved with it.
+
+    The base model's name stays out: it may be a path, and a file's bytes must not depend on where
+    it was written.
+    """
+    values = {key: value for key, value in values.items() if key != "base_model_name_or_path"}
     hashes = {key: digest(tensor) for key, tensor in sorted(tensors.items())}
-    told = {"config": dict(values), "sha256": {**hashes, _CONFIG: of_config(values)}}
+    told = {"config": values, "sha256": {**hashes, _CONFIG: of_config(values)}}
     return {KEY: json.dumps(told, separators=(",", ":"))}
 
 

@@ -105,7 +105,7 @@ no_config = wrong("has no adapter_config.json")(answer(lambda: without("adapter_
 no_weights = wrong("has no adapter_model.safetensors; in it: 'adapter_config.json'")(
     answer(lambda: without("adapter_model.safetensors"))
 )
-too_large = wrong("has 338,592 bytes")(answer(lambda: made("lora8")))
+too_large = wrong("has 338,528 bytes")(answer(lambda: made("lora8")))
 untrained = wrong("changes nothing: every logit is the base's")(answer(lambda: made("lora")))
 three_steps = wrong("Train longer, or with another")(answer(lambda: made("ia3", 3)))
 other_task = wrong("On 'mood' it has")(answer(good, task="opposite"))
