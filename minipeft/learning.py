@@ -6,7 +6,9 @@ import warnings
 from typing import Any
 
 from . import refuse
-from .errors import CannotLearnWarning, StateError, listed
+from .core import Slot
+from .errors import CannotLearnWarning, MinipeftWarning, StateError, listed
+from .tuner import LayerModel
 
 
 def why_not(model: Any) -> str:
@@ -81,3 +83,38 @@ class Unloaded:
             "this PeftModel was unloaded: its model has no adapters any more. Use the model that "
             "unload() or merge_and_unload() returned; get_peft_model(model, config) adapts it anew"
         )
+
+
+class Disabled:
+    """What `with model.disable_adapter():` enters; called without `with`, it says so.
+
+    Args:
+        layers: the `LayerModel` whose adapters are switched off inside.
+    """
+
+    def __init__(self, layers: LayerModel):
+        self.layers, self.entered = layers, False
+        self.states: dict[Slot, bool] = {}
+        self.merged: tuple[str, ...] = ()
+
+    def __enter__(self) -> None:
+        self.entered = True
+        self.states = {slot: slot.enabled for _, slot in refuse.slots(self.layers)}
+        self.merged = self.layers.merged
+        self.layers.unmerge()
+        self.layers.enable(False)
+
+    def __exit__(self, *_: Any) -> None:
+        for slot, enabled in self.states.items():
+            slot.enabled = enabled
+        if self.merged:
+            self.layers.merge(self.merged, self.layers.requantized)
+
+    def __del__(self) -> None:
+        if not vars(self).get("entered", True):
+            warnings.warn(
+                "disable_adapter() was called and not entered, so it did nothing: write "
+                "`with model.disable_adapter():` around the calls that the base model shall answer",
+                MinipeftWarning,
+                stacklevel=2,  # where it was thrown away
+            )

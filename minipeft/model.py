@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from .inputs import Forward
 from .merging import warn_of_rounding
 from .plans import Plan, plan
 from .quant.packed import hidden_parameters
-from .refuse import slots
 from .several import Several
 from .state import unshare
 from .tuner import LayerModel
@@ -134,20 +132,9 @@ class PeftModel(Several, Stored, nn.Module):
         self._active = tuple(name for name in self._active if name != adapter_name)
         self._trained = tuple(name for name in self._trained if name != adapter_name)
 
-    @contextmanager
-    def disable_adapter(self) -> Iterator[None]:
+    def disable_adapter(self) -> learning.Disabled:
         """`with model.disable_adapter():` the base model answers, merged or not."""
-        states = {slot: slot.enabled for _, slot in slots(self)}
-        merged = self.base_model.merged
-        self.base_model.unmerge()
-        self.base_model.enable(False)
-        try:
-            yield
-        finally:
-            for slot, enabled in states.items():
-                slot.enabled = enabled
-            if merged:
-                self.base_model.merge(merged, self.base_model.requantized)
+        return learning.Disabled(self.base_model)
 
     def merge_adapter(
         self, adapter_names: Iterable[str] | None = None, requantize: bool = False

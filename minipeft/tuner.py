@@ -17,6 +17,15 @@ from .refuse import slots
 from .saved import SavedModule
 
 
+def unnested(slot: nn.Module, args: Any) -> None:
+    """A hook that is there, and refuses nested tensors, which adapters cannot add to."""
+    if args and getattr(args[0], "is_nested", False):
+        raise StateError(
+            "this nn.TransformerEncoder packs a padded batch into a nested tensor, which no adapter "
+            "can add to: set use_nested_tensor = False on it"
+        )
+
+
 class LayerModel(nn.Module):
     """A model with adapters beside its layers.
 
@@ -106,7 +115,11 @@ class LayerModel(nn.Module):
         for parent in [m for m in self.model.modules() if m not in new.values()]:
             for name, child in parent._modules.items():  # named_children would skip repeats
                 if child in new:
-                    parent._modules[name] = new[child]
+                    slot = parent._modules[name] = new[child]
+                    # In eval mode this one computes from its parts' weights, past what stands
+                    # beside them; a hook on a part makes it call its parts.
+                    if isinstance(parent, nn.TransformerEncoderLayer) and isinstance(slot, Slot):
+                        slot.register_forward_pre_hook(unnested)
 
     def activate(self, names: tuple[str, ...], trained: tuple[str, ...]) -> None:
         """Make `names` the active adapters; train those of `trained` and no others."""

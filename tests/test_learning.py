@@ -160,6 +160,17 @@ def test_a_forward_that_learns_says_nothing(config: Any):
     assert plain(torch.ones(2, 4)).requires_grad
 
 
+def test_a_switch_that_is_not_entered_says_so():
+    model = adapted("gpt2")
+    with pytest.warns(MinipeftWarning, match="called and not entered, so it did nothing") as said:
+        model.disable_adapter()
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with model.disable_adapter():
+            pass
+
+
 # --- ranks ---------------------------------------------------------------------------------------
 
 

@@ -145,6 +145,13 @@ def nested(lab: Lab) -> bool:
         return torch.equal(answer(model), base)
 
 
+def not_entered(lab: Lab) -> bool:
+    """disable_adapter() as a statement: people expect the base model's answer after it."""
+    model = lab.adapted()
+    model.disable_adapter()
+    return torch.equal(answer(model), answer(tiny("gpt2")))
+
+
 def merged_nan(lab: Lab) -> bool:
     model = lab.adapted()
     with torch.no_grad():
@@ -281,6 +288,7 @@ CASES = [
     Case("an adapter added after unload", "memory", add_after_unload, ("unload",), bool),
     Case("an exception while switched off", "memory", raised_inside, ("mine",), bool),
     Case("switched off while merged", "memory", disabled_while_merged, ("merged",), bool),
+    Case("switched off without with", "memory", not_entered, ("disable_adapter",), bool),
     Case("switched off twice", "memory", nested, ("disable",), bool),
     Case("merge NaN, checked", "memory", merged_nan, ("NaN", "finite")),
     Case("merge NaN", "memory", merged_nan_plainly, ("NaN", "finite")),
