@@ -21,8 +21,8 @@ def unnested(slot: nn.Module, args: Any) -> None:
     """A hook that is there, and refuses nested tensors, which adapters cannot add to."""
     if args and getattr(args[0], "is_nested", False):
         raise StateError(
-            "this nn.TransformerEncoder packs a padded batch into a nested tensor, which no adapter "
-            "can add to: set use_nested_tensor = False on it"
+            "this nn.TransformerEncoder packs a padded batch into a nested tensor, to which no "
+            "adapter can add: set use_nested_tensor = False on it"
         )
 
 

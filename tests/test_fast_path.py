@@ -48,6 +48,7 @@ def test_the_answer_in_eval_mode_is_that_in_training_mode(config: Any, nested: b
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found, plain, atol=1e-3)
     assert model.unload() is base
+    base.use_nested_tensor = nested
     assert not any(module._forward_pre_hooks for module in base.modules())
     with torch.no_grad():
         assert torch.equal(base.eval()(x, **more)[read], plain)
