@@ -36,7 +36,15 @@ from .files import (
 )
 from .folder import locked, replace_files
 from .methods import loftq
-from .misfit import made_for, refuse_larger, refuse_misfit, refuse_place, warn_of_edits, warn_of_nan
+from .misfit import (
+    finite,
+    made_for,
+    refuse_larger,
+    refuse_misfit,
+    refuse_place,
+    warn_of_edits,
+    warn_of_nan,
+)
 from .plans import Plan, plan
 from .refuse import slots
 from .state import (
@@ -172,7 +180,7 @@ def load(
                 raise CheckpointError(
                     f"{weights} holds {given.dtype} for {key!r}, this model needs {tensor.dtype}"
                 )
-            if given.is_floating_point() and not given.isfinite().all():
+            if not finite(given):
                 raise CheckpointError(
                     f"{weights}: {key!r} holds NaN or infinity; train or download it again"
                 )

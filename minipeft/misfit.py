@@ -143,9 +143,15 @@ def refuse_larger(
         )
 
 
+def finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; whole numbers do not."""
+    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # isfinite knows no float8
+    return bool(wide.isfinite().all())
+
+
 def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Say which of an adapter's tensors hold NaN or infinity: such a file will not load."""
-    bad = [k for k, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         warnings.warn(
             f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "

@@ -185,6 +185,15 @@ def test_tensors_that_do_not_fit(folder: Path, how: Callable[..., Any], said: st
     refused(folder, CheckpointError, said)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_numbers_of_eight_bits_are_read_or_named(folder: Path, dtype: torch.dtype):
+    change(folder, lambda t: t.update({first(t): t[first(t)].to(dtype)}))
+    PeftModel.from_pretrained(tiny("gpt2"), folder)
+    nan = torch.full((4, 16), float("nan")).to(dtype)
+    change(folder, lambda t: t.update({first(t): nan}))
+    refused(folder, CheckpointError, "lora_A.weight' holds NaN or infinity")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_are_none(folder: Path, value: float):
     def spoil(tensors: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def inspect(
     from .. import proof
     from ..files import changed as edits
     from ..files import find_folder, opened
+    from ..misfit import finite
 
     place = find_folder(folder)
     shapes, numbers, dtypes = 0, 0, set()
@@ -54,7 +55,7 @@ def inspect(
             tensor = file.get_tensor(key)
             shapes, numbers = shapes + 1, numbers + tensor.numel()
             dtypes.add(str(tensor.dtype).removeprefix("torch."))
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if not finite(tensor):
                 raise CheckpointError(f"{weights}: {key!r} holds NaN or infinity")
             proof.check(key, tensor, told, weights)
         if lost := sorted(told.get("sha256", {}).keys() - {*file.keys(), CONFIG}):
