@@ -1,4 +1,4 @@
-"""What has no room for virtual tokens: a text that is too long, a cache of a fixed size."""
+"""What has no room for an adapter: too long a text, a cache of a fixed size, a nested tensor."""
 
 from __future__ import annotations
 
@@ -44,4 +44,13 @@ def refuse_fixed_size(past: Any) -> None:
         raise StateError(
             f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
             f"leave cache_implementation out, or give a DynamicCache"
+        )
+
+
+def unnested(slot: nn.Module, args: Any) -> None:
+    """A hook that is there, and refuses nested tensors, which adapters cannot add to."""
+    if args and getattr(args[0], "is_nested", False):
+        raise StateError(
+            "this nn.TransformerEncoder packs a padded batch into a nested tensor, to which no "
+            "adapter can add: set use_nested_tensor = False on it"
         )

@@ -10,20 +10,12 @@ from . import refuse
 from .config import PeftConfig
 from .core import Slot, Wrapper
 from .errors import StateError, listed
+from .lengths import unnested
 from .plans import Plan, plan
 from .prompts import NAME, PromptSlot
 from .quant import packed
 from .refuse import slots
 from .saved import SavedModule
-
-
-def unnested(slot: nn.Module, args: Any) -> None:
-    """A hook that is there, and refuses nested tensors, which adapters cannot add to."""
-    if args and getattr(args[0], "is_nested", False):
-        raise StateError(
-            "this nn.TransformerEncoder packs a padded batch into a nested tensor, to which no "
-            "adapter can add: set use_nested_tensor = False on it"
-        )
 
 
 class LayerModel(nn.Module):
