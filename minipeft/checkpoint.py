@@ -42,7 +42,7 @@ from .misfit import (
     refuse_larger,
     refuse_misfit,
     refuse_place,
-    warn_of_edits,
+    warn_of_doubts,
     warn_of_nan,
 )
 from .plans import Plan, plan
@@ -190,7 +190,7 @@ def load(
             load_encoder(planned.prompt, folder, given_tensors[PROMPT])
             parts = [part for part in parts if part[1] is not planned.prompt]
         fill(parts, given_tensors)
-    warn_of_edits(folder / CONFIG, edited)
+    warn_of_doubts(folder / CONFIG, edited, model, config)
     return planned
 
 

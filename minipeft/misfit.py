@@ -161,12 +161,28 @@ def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def warn_of_edits(file: Path, edited: list[str]) -> None:
-    """Say where a config is not the one that was saved with the weights."""
+def warn_of_doubts(file: Path, edited: list[str], model: nn.Module, config: Any) -> None:
+    """Say where a config is not the one that was saved, and if it names another base model.
+
+    A base is known by its name on the hub; of one in a folder the name says nothing.
+    """
+    said = []
     if edited:
-        warnings.warn(
+        said.append(
             f"{file} is not what was saved with the weights beside it: {'; '.join(edited)}. It is "
-            f"used as it is now; check that both files belong together",
-            DamagedWarning,
-            stacklevel=4,  # where PeftModel.from_pretrained was called
+            f"used as it is now; check that both files belong together"
         )
+    made, here = config.base_model_name_or_path, name_of(model)
+    on_the_hub = made and here and not Path(made).exists() and not Path(here).exists()
+    if on_the_hub and made.rsplit("/", 1)[-1].lower() != here.rsplit("/", 1)[-1].lower():
+        said.append(
+            f"the adapter in {file.parent} was made for {made!r}, and this model is {here!r}: it "
+            f"fits in its shapes, and means what it was trained to mean beside {made!r} only"
+        )
+    for text in said:
+        warnings.warn(text, DamagedWarning, stacklevel=4)  # where from_pretrained was called
+
+
+def name_of(model: nn.Module) -> str:
+    """What transformers loaded the model by; empty if it made it."""
+    return str(getattr(getattr(model, "config", None), "_name_or_path", "") or "")

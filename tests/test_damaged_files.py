@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,23 @@ def test_a_rank_that_is_not_the_files(folder: Path):
 def other_gpt2(**options: int) -> Any:
     sizes = {"vocab_size": VOCAB, "n_embd": 16, "n_head": 2, "n_layer": 2, **options}
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+
+
+def test_a_base_of_another_name_is_doubted(folder: Path):
+    edit(folder, base_model_name_or_path="bigscience/bloom-560m")
+    for name, said in (("bigscience/bloomz-560m", True), ("mine/Bloom-560M", False), ("", False)):
+        base = tiny("gpt2")
+        base.config._name_or_path = name
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            PeftModel.from_pretrained(base, folder)
+        texts = [str(w.message) for w in caught]
+        assert [t for t in texts if "was made for 'bigscience/bloom-560m', and" in t] == texts
+        assert len(texts) == said
+    base.config._name_or_path = str(folder)  # of a folder the name says nothing
+    model = tiny("gpt2")
+    model.config._name_or_path = str(folder)
+    PeftModel.from_pretrained(model, folder)
 
 
 def test_an_adapter_for_another_base(folder: Path):

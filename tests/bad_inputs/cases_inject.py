@@ -73,6 +73,30 @@ def overlap(lab: Lab) -> bool:
     return not any("lora" in name for name in names) or len(names) == 2
 
 
+def past_its_parts(lab: Lab) -> bool:
+    """nn.TransformerEncoderLayer: in eval mode the adapter must count as in training mode."""
+    torch.manual_seed(0)
+    base = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    x = torch.randn(2, 3, 8)
+    config = lab.lora(r=2, target_modules=["linear1"], init_lora_weights=False)
+    model = lab.lib.get_peft_model(base, config)
+    learned = model.train()(x)
+    with torch.no_grad():
+        return torch.allclose(model.eval()(x), learned, atol=1e-4)
+
+
+def reads_itself(lab: Lab) -> bool:
+    """nn.MultiheadAttention multiplies by out_proj.weight without calling out_proj."""
+    torch.manual_seed(0)
+    base = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.randn(2, 3, 8)
+    before = base(x, x, x)[0]
+    holder = nn.ModuleDict({"attention": base})
+    config = lab.lora(r=2, target_modules=["out_proj"], init_lora_weights=False)
+    lab.lib.get_peft_model(lab.watch(holder), config)
+    return not torch.allclose(holder["attention"](x, x, x)[0], before, atol=1e-4)
+
+
 def all_linear_head(lab: Lab) -> bool:
     """all-linear leaves the classifier out, and trains it as a head."""
     model = lab.lib.get_peft_model(
@@ -123,6 +147,8 @@ CASES = [
     Case("a name with a null byte", "inject", put(adapter_name="a\0b"), ("name",)),
     Case("a head that the model lacks", "inject", put(task_type="SEQ_CLS"), ("SEQ_CLS", "classifier", "score")),
     Case("a module to adapt inside one to save", "inject", put(modules_to_save=["attn"]), ("c_attn", "modules_to_save")),
+    Case("an encoder layer that computes past its parts", "inject", past_its_parts, ("TransformerEncoder",), bool),
+    Case("attention that reads its weight itself", "inject", reads_itself, ("out_proj",), bool),
     Case("a name that is taken", "inject", add("default"), ("default",)),
     Case("a second adapter named as a layer", "inject", add("c_attn"), ("c_attn",)),
     Case("a second adapter that is a prompt", "inject", add("p", prompt), ("virtual", "prompt", "type")),

@@ -93,6 +93,18 @@ def other_base(name: str, **changes: Any) -> Any:
     return run
 
 
+def other_name(lab: Lab) -> bool:
+    """An adapter for bloom-560m on bloomz-560m: it loads, and means something else there."""
+    folder = lab.saved()
+    values = json.loads((folder / CONFIG).read_text())
+    values["base_model_name_or_path"] = "bigscience/bloom-560m"
+    (folder / CONFIG).write_text(json.dumps(values))
+    base = tiny("gpt2")
+    base.config._name_or_path = "bigscience/bloomz-560m"
+    lab.load(folder, lab.watch(base))
+    return False
+
+
 def mixed(which: str, **other: Any) -> Any:
     """One file of each of two adapters."""
 
@@ -268,6 +280,7 @@ CASES = [
     Case("a base with fewer layers", "load", other_base("gpt2", n_layer=1), ("layers", "h.1")),
     Case("a base with more layers", "load", other_base("gpt2", n_layer=4), ("layers", "h.2", "h.3")),
     Case("a base of another width", "load", other_base("gpt2", n_embd=32), ("shape", "size")),
+    Case("a base of another name and the same shapes", "load", other_name, ("bloomz-560m",)),
     Case("a base of another architecture", "load", other_base("llama"), ("Llama", "c_attn")),
     Case("no model but a name", "load", lambda lab: lab.lib.PeftModel.from_pretrained("gpt2", lab.saved()), ("str", "model")),
     Case("a folder that is not there", "load", call(lambda lab: lab.place / "nowhere"), ("nowhere",)),
