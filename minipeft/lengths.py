@@ -54,3 +54,15 @@ def unnested(slot: nn.Module, args: Any) -> None:
             "this nn.TransformerEncoder packs a padded batch into a nested tensor, to which no "
             "adapter can add: set use_nested_tensor = False on it"
         )
+
+
+def hold_encoder_layers(model: nn.Module, slots: set[nn.Module]) -> None:
+    """Let PyTorch's own encoder layers call their parts, of which some are `slots` now.
+
+    In eval mode `nn.TransformerEncoderLayer` computes from its parts' weights, past what stands
+    beside them, unless one of the parts has a hook.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            for part in slots.intersection(layer.children()):
+                part.register_forward_pre_hook(unnested)

@@ -10,7 +10,7 @@ from . import refuse
 from .config import PeftConfig
 from .core import Slot, Wrapper
 from .errors import StateError, listed
-from .lengths import unnested
+from .lengths import hold_encoder_layers
 from .plans import Plan, plan
 from .prompts import NAME, PromptSlot
 from .quant import packed
@@ -91,6 +91,7 @@ class LayerModel(nn.Module):
                 slot.adapters[plan.name] = module.requires_grad_(False)
                 module.__dict__.pop("rebase", None)  # it stands in the model now
         self._replace(made)
+        hold_encoder_layers(self.model, set(made.values()))
         if plan.prompt is not None:
             place = getattr(self.model, NAME, None) or PromptSlot(self.model)
             place.add(self.model, plan.name, plan.prompt.requires_grad_(False))
@@ -107,11 +108,7 @@ class LayerModel(nn.Module):
         for parent in [m for m in self.model.modules() if m not in new.values()]:
             for name, child in parent._modules.items():  # named_children would skip repeats
                 if child in new:
-                    slot = parent._modules[name] = new[child]
-                    # In eval mode this one computes from its parts' weights, past what stands
-                    # beside them; a hook on a part makes it call its parts.
-                    if isinstance(parent, nn.TransformerEncoderLayer) and isinstance(slot, Slot):
-                        slot.register_forward_pre_hook(unnested)
+                    parent._modules[name] = new[child]
 
     def activate(self, names: tuple[str, ...], trained: tuple[str, ...]) -> None:
         """Make `names` the active adapters; train those of `trained` and no others."""
