@@ -54,17 +54,12 @@ def child_saves(folder: Path, seed: int, times: int = 10**9) -> int:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_100_kills_while_saving(tmp_path: Path, peft: Any):
     chance, found, left = random.Random(0), [], 0
-    times = []
-    for seed in range(6):  # how long a child takes on this machine, from its fork to its end
-        begun = time.perf_counter()
-        os.waitpid(child_saves(tmp_path, seed, times=1), 0)
-        times.append(time.perf_counter() - begun)
-    usual = sorted(times)[3]
+    longest = 0.02  # s; made to fit what a save takes here, now: half of the kills come too late
     model_of(0).save_pretrained(tmp_path)
     for turn in range(100):
         before = which_is(tmp_path)
         child = child_saves(tmp_path, seed=before + 1, times=1)
-        time.sleep(chance.uniform(0, 1.2 * usual))
+        time.sleep(chance.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         left += any(p.name.startswith(".s") for p in tmp_path.iterdir())
@@ -72,6 +67,7 @@ def test_100_kills_while_saving(tmp_path: Path, peft: Any):
         assert now in (before, (before + 1) % 3), f"kill {turn}"
         theirs(peft, tmp_path)  # an older one or none, but no mixture
         found.append(now != before)
+        longest *= 0.9 if found[-1] else 1.15
     # the kills fell on both sides of the decision, and some in the middle of a save
     assert 5 < sum(found) < 95
     assert left > 5
