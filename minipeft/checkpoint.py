@@ -34,7 +34,7 @@ from .files import (
     find_folder,
     opened,
 )
-from .folder import locked, replace_files
+from .folder import replace_files
 from .methods import loftq
 from .misfit import (
     finite,
@@ -102,7 +102,7 @@ def save(
     tensors = get_peft_model_state_dict(model, name)
     if any(tensor.is_meta for tensor in tensors.values()):
         raise CheckpointError(f"adapter {name!r} is on the meta device: it has shapes but no data")
-    warn_of_nan(name, tensors)
+    warn_of_nan(name, tensors, 3)
     values = {**config.to_dict(), "inference_mode": True}
     if "fan_in_fan_out" in values:  # peft must be told how the layers store W; we look
         mine = [s for _, s in slots(model) if isinstance(s, Wrapper) and name in s.adapters]
@@ -161,7 +161,7 @@ def load(
     """
     refuse.non_bool("is_trainable", is_trainable)
     folder = find_folder(model_id, **where)
-    with locked(folder, shared=True), opened(folder) as (config, file, weights):
+    with opened(folder) as (config, file, weights):
         config.inference_mode = not is_trainable
         header = file.metadata() or {}
         told = proof.read(header, weights)

@@ -95,8 +95,7 @@ def count(
         options["target_modules"] = "all-linear" if target == ["all-linear"] else target
     options |= pairs("option", option or [], plain)
     config = REGISTRY[method.upper()][0](**options)
-    chosen = model if base is None else skeleton(base, config)
-    assert chosen is not None
+    chosen: Any = model if base is None else skeleton(base, config)
     typer.echo(count_parameters(chosen, config))
 
 

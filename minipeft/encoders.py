@@ -17,11 +17,17 @@ from .state import parts_in
 from .virtual import PromptMethod
 
 
+def encoder_of(model: nn.Module, name: str) -> PromptMethod[Any] | None:
+    """The module that computes an adapter's virtual tokens, if there is one."""
+    modules = (module for _, module, _ in parts_in(model, name))
+    return next((m for m in modules if isinstance(m, PromptMethod) and not m.is_stored()), None)
+
+
 def find_encoder(model: nn.Module, name: str) -> PromptMethod[Any]:
-    """The module that computes an adapter's virtual tokens; CheckpointError if there is none."""
-    for _, module, _ in parts_in(model, name):
-        if isinstance(module, PromptMethod) and not module.is_stored():
-            return module
+    """That module; CheckpointError if there is none."""
+    encoder = encoder_of(model, name)
+    if encoder is not None:
+        return encoder
     raise CheckpointError(
         f"save_encoder=True, but adapter {name!r} has no network that computes virtual tokens: its "
         f"two files hold all there is; leave save_encoder out, or name others in selected_adapters"

@@ -26,8 +26,8 @@ from .errors import (
     did_you_mean,
     listed,
 )
+from .proof import CONFIG as CONFIG
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ENCODER = "prompt_encoder.safetensors"
 # All of one adapter; the config comes last, since without it a folder is no adapter's.
@@ -219,22 +219,22 @@ def with_header(config: LayerConfig, header: Mapping[str, str], weights: Path) -
 
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[LayerConfig, Any, Path]]:
-    """An adapter's config and its open weights file.
+    """An adapter's config and its open weights file, of one save: writers wait until it is closed.
 
     Raises:
         CheckpointError: the file is damaged, as far as can be seen without its tensors.
     """
-    if not any(folders.find(folder, name).is_file() for name in (CONFIG, WEIGHTS)):
-        load_config(folder)  # says that this is no adapter's folder
-    weights = find_weights(folder)
-    try:
-        with safe_open(weights, framework="pt") as file:
-            header = file.metadata() or {}
-            config = with_header(load_config(folder, header), header, weights)
-            yield config, file, weights
-    except MinipeftError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{weights} is damaged or cut off ({error}); save or download the adapter again"
-        ) from error
+    with folders.locked(folder, shared=True):
+        if not any(folders.find(folder, name).is_file() for name in (CONFIG, WEIGHTS)):
+            load_config(folder)  # says that this is no adapter's folder
+        weights = find_weights(folder)
+        try:
+            with safe_open(weights, framework="pt") as file:
+                header = file.metadata() or {}
+                yield with_header(load_config(folder, header), header, weights), file, weights
+        except MinipeftError:
+            raise
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{weights} is damaged or cut off ({error}); save or download the adapter again"
+            ) from error

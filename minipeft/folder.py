@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,36 +95,33 @@ def replace_files(folder: Path, names: Collection[str], write: Callable[[Path], 
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     stage = None
-    try:
-        with locked(folder) as had:
-            if had:
-                sweep(folder)
-            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
-            alive = locked(stage)  # says to a sweep that its writer lives
-            alive.__enter__()
-        write(stage)
-        for name in names:
-            if not (stage / name).exists():
-                (stage / (name + GONE)).touch()
-        for path in stage.iterdir():
-            path.chmod(0o644)
-            sync(path)
-        stage.chmod(0o755)
-        sync(stage)
-        with locked(folder):
-            finish(folder, names)  # what a killed writer had decided
-            os.rename(stage, folder / DECIDED)
-            sync(folder)
-            finish(folder, names)
-    except BaseException:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-        if made:
-            remove_empty(folder)
-        raise
-    finally:
-        if stage is not None:
-            alive.__exit__(None, None, None)
+    with ExitStack() as alive:
+        try:
+            with locked(folder) as had:
+                if had:
+                    sweep(folder)
+                stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+                alive.enter_context(locked(stage))  # says to a sweep that its writer lives
+            write(stage)
+            for name in names:
+                if not (stage / name).exists():
+                    (stage / (name + GONE)).touch()
+            for path in stage.iterdir():
+                path.chmod(0o644)
+                sync(path)
+            stage.chmod(0o755)
+            sync(stage)
+            with locked(folder):
+                finish(folder, names)  # what a killed writer had decided
+                os.rename(stage, folder / DECIDED)
+                sync(folder)
+                finish(folder, names)
+        except BaseException:
+            if stage is not None:
+                shutil.rmtree(stage, ignore_errors=True)
+            if made:
+                remove_empty(folder)
+            raise
 
 
 def finish(folder: Path, names: Collection[str]) -> None:

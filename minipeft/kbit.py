@@ -17,11 +17,12 @@ from . import bases, refuse
 from .checks import check_names
 from .config import HEADS
 from .errors import ConfigTypeError, StateError, TargetError, did_you_mean, listed
+from .names import matches
 from .quant import packed
 from .quant.blocks import check_block, refuse_non_finite
 from .quant.codebook import bits_of
 from .quant.linear import QuantizedLinear
-from .targets import linear_names, matches, output_layers
+from .targets import linear_names, output_layers
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,9 @@ def refuse_larger(
     method: Any = method_of(config)
     try:
         if isinstance(config, PromptConfig):
-            asked = config.tokens
+            asked = config.tokens * max(
+                (shape[-1] for shape in shapes.values() if shape), default=1
+            )
             if not config.inference_mode:  # with the network that computes them
                 file = find(folder, ENCODER)
                 held += file.stat().st_size if file.is_file() else 0
@@ -149,7 +151,7 @@ def finite(tensor: Tensor) -> bool:
     return bool(wide.isfinite().all())
 
 
-def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
+def warn_of_nan(name: str, tensors: Mapping[str, Tensor], calls: int) -> None:
     """Say which of an adapter's tensors hold NaN or infinity: such a file will not load."""
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
@@ -157,7 +159,7 @@ def warn_of_nan(name: str, tensors: Mapping[str, Tensor]) -> None:
             f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "
             f"training diverged (a smaller learning rate?), and what is saved of it will not load",
             DamagedWarning,
-            stacklevel=5,  # where save_pretrained was called
+            stacklevel=2 + calls,  # where the verb was called, so many calls above
         )
 
 

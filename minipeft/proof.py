@@ -21,7 +21,7 @@ from torch import Tensor
 from .errors import CheckpointError
 
 KEY = "minipeft"
-_CONFIG = "adapter_config.json"
+CONFIG = "adapter_config.json"
 
 
 def digest(tensor: Tensor) -> str:
@@ -45,7 +45,7 @@ def header_for(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
     """
     values = {key: value for key, value in values.items() if key != "base_model_name_or_path"}
     hashes = {key: digest(tensor) for key, tensor in sorted(tensors.items())}
-    told = {"config": values, "sha256": {**hashes, _CONFIG: of_config(values)}}
+    told = {"config": values, "sha256": {**hashes, CONFIG: of_config(values)}}
     return {KEY: json.dumps(told, separators=(",", ":"))}
 
 
@@ -59,7 +59,8 @@ def read(header: Mapping[str, str], weights: Path) -> dict[str, Any]:
         return {}
     try:
         told = json.loads(header[KEY])
-        whole = told["sha256"][_CONFIG] == of_config(told["config"])
+        whole = told["sha256"][CONFIG] == of_config(told["config"])
+        whole = whole and isinstance(told["config"], dict) and isinstance(told["sha256"], dict)
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:

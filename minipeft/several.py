@@ -14,11 +14,11 @@ from .config import PeftConfig
 from .core import Wrapper
 from .errors import AdapterNameError, ConfigTypeError, StateError
 from .methods import weighted
+from .names import matches, named_layers
 from .plans import plan
 from .prompts import PromptSlot
 from .refuse import slots
 from .rows import BASE, Rows, batch_size
-from .targets import matches, named_layers
 from .tuner import LayerModel
 from .virtual import checkpoints
 

@@ -20,10 +20,10 @@ from .core import Wrapper
 from .errors import AdapterNameError, CheckpointError
 from .methods.lora_kinds import LoRAEmbedding
 from .misfit import refuse_misfit, refuse_non_tensors, warn_of_nan
+from .names import named_layers, original
 from .plans import Plan
 from .prompts import NAME
 from .refuse import slots
-from .targets import named_layers, original
 from .tuner import LayerModel
 from .virtual import PromptMethod
 
@@ -124,7 +124,7 @@ def set_peft_model_state_dict(
     """
     parts = parts_in(model, adapter_name)
     refuse_non_tensors(state_dict)
-    warn_of_nan(adapter_name, state_dict)
+    warn_of_nan(adapter_name, state_dict, 1)
     now = [name for _, slot in slots(model) for name in slot.merged]
     refuse.merged([adapter_name] if adapter_name in now else [], "set_peft_model_state_dict")
     state_dict = without_frozen(inside(model), state_dict, f"the state dict for {adapter_name!r}")

@@ -13,9 +13,7 @@ from .core import method_of
 from .errors import TargetError, did_you_mean, listed
 from .families import model_type
 from .heads import find_heads
-from .names import matches as matches
-from .names import named_layers as named_layers
-from .names import original as original
+from .names import matches, named_layers, original
 
 ALL_LINEAR = "all-linear"
 

@@ -18,7 +18,7 @@ import transformers
 from conftest import CONFIG, VOCAB, WEIGHTS, adapted, files_of, state_of, tiny
 from safetensors.torch import load_file, save_file
 
-from minipeft import MinipeftError, PeftModel
+from minipeft import MinipeftError, PeftModel, PromptTuningConfig, get_peft_model, proof
 from minipeft.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError
 
 NotFound = CheckpointNotFoundError
@@ -212,6 +212,30 @@ def test_a_rank_that_is_not_the_files(folder: Path):
 def other_gpt2(**options: int) -> Any:
     sizes = {"vocab_size": VOCAB, "n_embd": 16, "n_head": 2, "n_layer": 2, **options}
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+
+
+@pytest.mark.parametrize("what", ["config", "sha256"])
+def test_an_entry_that_is_no_mapping_is_damaged(folder: Path, what: str):
+    """Made by hand, with a hash that is right."""
+    told: dict[str, Any] = {"config": {}, "sha256": {}}
+    if what == "config":
+        told["config"] = []
+    told["sha256"] = {CONFIG: proof.of_config(told["config"])}
+    if what == "sha256":
+        told["sha256"] = "adapter_config.json"
+    header = {"format": "pt", proof.KEY: json.dumps(told)}
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata=header)
+    refused(folder, CheckpointError, "is damaged: the config in its header is not the one that")
+
+
+def test_virtual_tokens_beyond_the_file_take_no_memory(tmp_path: Path):
+    """900,000 tokens of a model that sets no limit: 14 million numbers, for a file of 48."""
+    model = get_peft_model(tiny("bloom"), PromptTuningConfig(num_virtual_tokens=3))
+    model.save_pretrained(tmp_path)
+    edit(tmp_path, num_virtual_tokens=900_000)
+    said = r"holds 48 numbers, and its adapter_config.json asks for 14,400,000"
+    with pytest.raises(CheckpointError, match=said):
+        PeftModel.from_pretrained(tiny("bloom"), tmp_path)
 
 
 def test_a_base_of_another_name_is_doubted(folder: Path):

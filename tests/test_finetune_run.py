@@ -264,36 +264,23 @@ def test_a_signal_ends_with_a_checkpoint(number: signal.Signals, stories: Path, 
     assert not (tmp_path / "a" / ADAPTER).exists()
 
 
-def test_a_run_killed_after_its_last_step_is_finished_by_resuming(stories: Path, tmp_path: Path):
+@pytest.mark.parametrize("more", [{"steps": 60}, {"steps": 90, "patience": 2}], ids=str)
+def test_a_run_killed_after_its_last_step_is_finished_by_resuming(
+    more: dict[str, Any], stories: Path, tmp_path: Path
+):
+    """After its last step, or after it lost patience: the best stands, and no step is added."""
     # held out is the opposite of what is learned: the best comes early, and is not the last
     held = tmp_path / "opposite.jsonl"
     rows = load_task("opposite", train=20, validation=1, test=1)["train"]
     held.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = settings_of(
-        stories, tmp_path / "a", steps=60, every=5, validation=str(held), lr=1e-2,
-        target=["all-linear"],
-    )  # fmt: skip
-    best = run(given, quiet=True).record["held_out"]
-    assert best["best_step"] < 60
-    record = json.loads((tmp_path / "a" / "run.json").read_text())
-    (tmp_path / "a" / "run.json").write_text(json.dumps({**record, "state": "running"}))
-    (tmp_path / "a" / ADAPTER).rename(tmp_path / ADAPTER)
-    again = run({"output": str(tmp_path / "a")}, resume=True, quiet=True).record
-    assert again["held_out"] == best
-    assert same(tmp_path, tmp_path / "a")
-
-
-def test_a_run_killed_after_it_lost_patience_is_finished_by_resuming(stories: Path, tmp_path: Path):
-    held = tmp_path / "opposite.jsonl"
-    rows = load_task("opposite", train=20, validation=1, test=1)["train"]
-    held.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = settings_of(
-        stories, tmp_path / "a", steps=90, every=5, validation=str(held), lr=1e-2,
-        target=["all-linear"], patience=2,
+        stories, tmp_path / "a", every=5, validation=str(held), lr=1e-2, target=["all-linear"],
+        **more,
     )  # fmt: skip
     first = run(given, quiet=True).record
     steps = first["training"]["steps_done"]
-    assert steps < 90
+    assert first["held_out"]["best_step"] < 60
+    assert (steps < more["steps"]) is ("patience" in more)
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     (tmp_path / "a" / "run.json").write_text(json.dumps({**record, "state": "running"}))
     (tmp_path / "a" / ADAPTER).rename(tmp_path / ADAPTER)

@@ -202,20 +202,22 @@ def convert(
     from ..folder import find, replace_files
 
     place = find_folder(folder)
-    with opened(place) as (config, _, _):
-        pass
-    if config.peft_type in OURS_ALONE:
-        raise ConfigError(f"Hugging Face peft has no type for {OURS_ALONE[config.peft_type]}")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ConfigError(f"--name must be letters, digits, - and _, got {name!r}")
     target = output if name == "default" else output / name
-    if (target / CONFIG).exists() or (target / WEIGHTS).exists():
-        raise ConfigError(f"{target} holds an adapter already; give another name or folder")
 
     def copy(stage: Path) -> None:
         for file in FILES:
             if find(place, file).is_file():
                 shutil.copyfile(find(place, file), stage / file)
 
-    replace_files(target, FILES, copy)
+    with opened(place) as (config, _, _):
+        if config.peft_type in OURS_ALONE:
+            raise ConfigError(f"Hugging Face peft has no type for {OURS_ALONE[config.peft_type]}")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ConfigError(f"--name must be letters, digits, - and _, got {name!r}")
+        if any(find(target, file).exists() for file in (CONFIG, WEIGHTS)):
+            raise ConfigError(f"{target} holds an adapter already; give another name or folder")
+        try:
+            replace_files(target, FILES, copy)
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error}") from error
     typer.echo(f"written to {target}")

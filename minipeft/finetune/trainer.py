@@ -28,11 +28,11 @@ from transformers.utils.generic import find_labels
 
 from .. import proof
 from ..checkpoint import save
+from ..encoders import encoder_of
 from ..errors import CheckpointError, CheckpointNotFoundError
 from ..files import ENCODER, WEIGHTS
 from ..model import PeftModel
 from ..state import PROMPT, fill, parts_in, set_peft_model_state_dict
-from ..virtual import PromptMethod
 from .checkpoints import STAGE, STATE, last_checkpoint, publish, put_back, rotate
 
 # The mixin stands before a Trainer in the list of bases; to mypy it is one.
@@ -42,12 +42,6 @@ _Base: Any = Trainer if TYPE_CHECKING else object
 def folders(model: PeftModel, place: Path) -> dict[str, Path]:
     """Where each adapter is in a checkpoint: "default" in it, others in subfolders."""
     return {name: place if name == "default" else place / name for name in model.peft_config}
-
-
-def encoder_of(model: PeftModel, name: str) -> PromptMethod[Any] | None:
-    """The network that computes an adapter's virtual tokens, if there is one."""
-    modules = (module for _, module, _ in parts_in(model, name))
-    return next((m for m in modules if isinstance(m, PromptMethod) and not m.is_stored()), None)
 
 
 def save_adapters(model: PeftModel, place: Path) -> None:

@@ -27,7 +27,8 @@ from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import ConfigError, StateError, TargetError
 from ..families import SUBLAYERS, model_type
-from ..targets import linear_names, matches, refuse_unmatched
+from ..names import matches
+from ..targets import linear_names, refuse_unmatched
 
 # transformers' names, and torch's where they differ: a config.json's hidden_act can be copied.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -27,8 +27,9 @@ from ..core import Method
 from ..errors import TargetError, did_you_mean, listed
 from ..families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
 from ..heads import find_heads
+from ..names import matches
 from ..saved import SavedModule
-from ..targets import ALL_LINEAR, matches, output_layers
+from ..targets import ALL_LINEAR, output_layers
 
 
 def along(axis: int, bias: Tensor, y: Tensor) -> Tensor:

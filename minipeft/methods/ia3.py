@@ -24,7 +24,8 @@ from ..config import LayerConfig, PeftType
 from ..core import Method
 from ..errors import CheckpointError, TargetError
 from ..families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
-from ..targets import ALL_LINEAR, matches, refuse_unmatched, resolve_default
+from ..names import matches
+from ..targets import ALL_LINEAR, refuse_unmatched, resolve_default
 
 Layers = dict[str, nn.Module]
 
