@@ -28,7 +28,9 @@ ORDER = [
 ]  # fmt: skip
 OUTSIDE = ("course", "commands", "cli.py", "assets")
 PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in OUTSIDE]
-HEAVY = ["transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft"]
+HEAVY = [
+    "transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft", "torch._dynamo",
+]  # fmt: skip
 
 
 def room(parts: tuple[str, ...]) -> str:

@@ -79,3 +79,12 @@ def test_quantized_under_another_default_dtype(double_quant: bool):
     assert found.tensors().keys() == expected.tensors().keys()
     assert all(torch.equal(t, expected.tensors()[n]) for n, t in found.tensors().items())
     assert torch.equal(value, as_before)
+
+
+def test_the_mark_for_compilers_is_torchs_own():
+    def table() -> torch.Tensor:
+        return torch.zeros(1)
+
+    theirs = torch.compiler.assume_constant_result(lambda: torch.zeros(1))
+    assert vars(codebook.constant(table)) == vars(theirs)
+    assert vars(levels)["_dynamo_marked_constant"] is vars(byte_table)["_dynamo_marked_constant"]

@@ -10,8 +10,9 @@ appendix E. Lecture note: 001_6dba3b3b8af31941.txt, line 162; 003_2a78d11827cb10
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +97,7 @@ QUANT_TYPES = {
     "nf8": (8, lambda: normal_float(8)),
     "dynamic8": (8, dynamic8),
 }
+T = TypeVar("T", bound=Callable[..., Tensor])
 # Kept tables, by type, use and device.
 _TABLES: dict[tuple[str, str, torch.device], Tensor] = {}
 
@@ -110,7 +112,17 @@ def bits_of(quant_type: str) -> int:
     return QUANT_TYPES[quant_type][0]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def constant(function: T) -> T:
+    """`torch.compiler.assume_constant_result`: a compiler calls the function and keeps its result.
+
+    That decorator imports the whole compiler, which doubles the time of `import minipeft`; this is
+    the mark that it sets (a test compares the two).
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant
 def levels(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     """The numbers that the codes of a type stand for, ascending; float32, (at most 2**bits,)."""
     bits_of(quant_type)
@@ -121,7 +133,7 @@ def levels(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     return _TABLES[key]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def byte_table(quant_type: str, device: torch.device | str = "cpu") -> Tensor:
     """What each byte holds: float32, (256, 8 / bits), so that one look-up serves a whole byte.
 
