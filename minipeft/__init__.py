@@ -6,44 +6,56 @@ model = get_peft_model(model, LoraConfig(r=8))
 model.print_trainable_parameters()
 """
 
-from .config import PeftConfig, PeftType, TaskType
-from .core import Method, register
-from .errors import MinipeftError, MinipeftWarning
-from .kbit import QuantizationReport, prepare_model_for_kbit_training, quantize_model
-from .methods.adapter import Adapter, AdapterConfig
-from .methods.bitfit import BitFit, BitFitConfig
-from .methods.dora import DoRALayer
-from .methods.ia3 import IA3, IA3Config
-from .methods.loftq import LoftQConfig
-from .methods.lora import LoraConfig, LoRALayer
+from .checks.errors import MinipeftError, MinipeftWarning
+from .layers.quant import QuantizedLinear, dequantize_nf4, quantize_nf4
+from .methods.adapter import ADAPTER, Adapter, AdapterConfig
+from .methods.bitfit import BITFIT, BitFit, BitFitConfig
+from .methods.config import PeftConfig, PeftType, TaskType
+from .methods.dora import Directions, DoRALayer
+from .methods.ia3 import IA3, IA3_PLACEMENT, IA3Config
+from .methods.loftq import LoftQ, LoftQConfig
+from .methods.lora import LORA, LoraConfig, LoRALayer
 from .methods.lora_linear import LoRALinear
+from .methods.lora_options.bias import Biases
+from .methods.lora_options.conv import BesideConvolutions
+from .methods.lora_options.embedding import BesideEmbeddings
+from .methods.lora_options.orthogonal import Orthogonal
+from .methods.lora_options.patterns import NumberedLayers, RanksByLayer
+from .methods.lora_options.replication import Replicate
+from .methods.method import Method, register
 from .methods.p_tuning import (
+    P_TUNING,
     PromptEncoder,
     PromptEncoderConfig,
     PromptEncoderReparameterizationType,
 )
-from .methods.p_tuning_v2 import PTuningV2, PTuningV2Config
-from .methods.prefix_tuning import PrefixEncoder, PrefixTuningConfig
+from .methods.p_tuning_v2 import P_TUNING_V2, PTuningV2, PTuningV2Config
+from .methods.prefix_tuning import PREFIX_TUNING, PrefixEncoder, PrefixTuningConfig
 from .methods.prompt_tuning import (
+    PROMPT_TUNING,
     PromptTunedTransformer,
     PromptTuning,
     PromptTuningConfig,
     PromptTuningInit,
 )
 from .model import PeftModel, get_peft_model
-from .quant import QuantizedLinear, dequantize_nf4, quantize_nf4
-from .state import get_peft_model_state_dict, set_peft_model_state_dict
-from .tuner import LoraModel
+from .saving.keys import get_peft_model_state_dict, set_peft_model_state_dict
+from .tuner.attach import LoraModel
+from .tuner.quantize import QuantizationReport, prepare_model_for_kbit_training, quantize_model
 
-# One line makes a method known.
-register(BitFitConfig, BitFit)
-register(LoraConfig, LoRALayer)
-register(IA3Config, IA3)
-register(AdapterConfig, Adapter)
-register(PromptTuningConfig, PromptTuning)
-register(PromptEncoderConfig, PromptEncoder)
-register(PrefixTuningConfig, PrefixEncoder)
-register(PTuningV2Config, PTuningV2)
+# One line makes a method known. LoRA's further options act in this order.
+LORA_OPTIONS = (
+    NumberedLayers(), RanksByLayer(), Replicate(), BesideEmbeddings(), BesideConvolutions(),
+    Orthogonal(), LoftQ(), Directions(), Biases(),
+)  # fmt: skip
+register(BitFitConfig, BITFIT)
+register(LoraConfig, LORA, LORA_OPTIONS)
+register(IA3Config, IA3_PLACEMENT)
+register(AdapterConfig, ADAPTER)
+register(PromptTuningConfig, PROMPT_TUNING)
+register(PromptEncoderConfig, P_TUNING)
+register(PrefixTuningConfig, PREFIX_TUNING)
+register(PTuningV2Config, P_TUNING_V2)
 
 __version__ = "0.1.0"
 

@@ -45,9 +45,9 @@ def train(run: Run) -> dict[str, Any]:
     """One fine-tune; the accuracy on the stage's split."""
     import torch
 
-    from minipeft.demo import prepare
-    from minipeft.tasks import RECIPES, load_task
-    from minipeft.training import accuracy, fit
+    from minipeft.lab.demo import prepare
+    from minipeft.lab.tasks import RECIPES, load_task
+    from minipeft.lab.training import accuracy, fit
 
     torch.set_num_threads(1)
     stage, base, method, task, lr, seed = run
@@ -96,7 +96,7 @@ def best(known: dict[Run, dict[str, Any]]) -> dict[str, float]:
 
 def table() -> list[Run]:
     """The runs of the table: all that the recipes say."""
-    from minipeft.tasks import RECIPES
+    from minipeft.lab.tasks import RECIPES
 
     return [
         ("table", base, method, task, RECIPES[method]["lr"], seed)
@@ -121,8 +121,8 @@ def perform(runs: list[Run], jobs: int) -> None:
 
 def page() -> Iterator[str]:
     """The page, from the file."""
-    from minipeft.demo import METHODS
-    from minipeft.tasks import RECIPES
+    from minipeft.lab.demo import METHODS
+    from minipeft.lab.tasks import RECIPES
 
     known, names = results(), {key: label for key, (label, _) in METHODS.items()}
     yield "# What each method reaches on the bundled models\n"

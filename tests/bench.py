@@ -24,10 +24,10 @@ import torch
 import transformers
 
 import minipeft
-from minipeft.assets.pretrain import NAMES
-from minipeft.demo import METHODS, prepare, recipe
-from minipeft.tasks import load_task
-from minipeft.training import fit
+from minipeft.lab.assets.pretrain import NAMES
+from minipeft.lab.demo import METHODS, prepare, recipe
+from minipeft.lab.tasks import load_task
+from minipeft.lab.training import fit
 
 PAGE = Path(__file__).with_name("BENCH.md")
 MARKED = r"<!-- (\w+) -->\n(.*?)(?=<!-- \w+ -->|\Z)"

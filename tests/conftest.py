@@ -28,8 +28,8 @@ from tiny_models import VOCAB as VOCAB
 from torch import Tensor, nn
 
 import minipeft
-from minipeft.core import Slot
-from minipeft.saved import SavedModule
+from minipeft.tuner.slots import Slot
+from minipeft.tuner.copies import SavedModule
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -168,7 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
     rename = "ignore:.*is_gradient_checkpointing. is deprecated:FutureWarning"
     config.addinivalue_line("filterwarnings", rename)
     # Models of width 16 are narrower than usual ranks; tests of this warning ask for it by name.
-    config.addinivalue_line("filterwarnings", "ignore::minipeft.errors.RankWarning")
+    config.addinivalue_line("filterwarnings", "ignore::minipeft.checks.errors.RankWarning")
     # bitsandbytes, imported by peft, logs the 4-bit kernels that it could not find for the CPU.
     logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 

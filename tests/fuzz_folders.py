@@ -27,7 +27,7 @@ from conftest import CONFIG, WEIGHTS, shake, state_of, tiny
 
 import minipeft
 from minipeft import MinipeftError, MinipeftWarning, PeftModel
-from minipeft.files import ENCODER
+from minipeft.saving.files import ENCODER
 
 CONFIGS = {
     "lora": minipeft.LoraConfig(r=4, target_modules=["c_attn"], rank_pattern={"c_attn": 2}),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import minipeft
 from minipeft import LoraConfig, get_peft_model
-from minipeft.core import Wrapper
+from minipeft.tuner.slots import Wrapper
 
 # float32, relative to the largest entry, as in test_peft_equality.py: outputs, gradients. There the
 # largest differences measured, on T5, are a quarter of these.

@@ -15,7 +15,7 @@ from minipeft import (
     PTuningV2Config,
     get_peft_model,
 )
-from minipeft.virtual import PromptConfig
+from minipeft.methods.virtual_tokens import PromptConfig
 
 V = 3
 KINDS: dict[str, tuple[type[PromptConfig], dict[str, Any]]] = {

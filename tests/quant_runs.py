@@ -30,7 +30,7 @@ def blocks(threads: int) -> dict[str, list[float]]:
     import torch
     from bitsandbytes import functional as theirs
 
-    from minipeft.quant import dequantize_nf4, quantize_nf4
+    from minipeft.layers.quant import dequantize_nf4, quantize_nf4
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

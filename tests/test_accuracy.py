@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from accuracy import CHANCE, PAGE, SEEDS, TASKS, best, page, results, train
 
-from minipeft.assets.pretrain import NAMES
-from minipeft.tasks import RECIPES
-from minipeft.tasks import TASKS as KNOWN
+from minipeft.lab.assets.pretrain import NAMES
+from minipeft.lab.tasks import RECIPES
+from minipeft.lab.tasks import TASKS as KNOWN
 
 METHODS = [name for name in RECIPES if name != "full"]
 

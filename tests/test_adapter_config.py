@@ -9,7 +9,7 @@ import torch
 from conftest import adapted, output, state_of, tiny
 
 from minipeft import Adapter, AdapterConfig, get_peft_model
-from minipeft.errors import ConfigError, ConfigTypeError, TargetError
+from minipeft.checks.errors import ConfigError, ConfigTypeError, TargetError
 
 # --- mistakes ------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from minipeft import (
     PTuningV2Config,
     get_peft_model,
 )
-from minipeft.errors import AdapterNameError, StateError
+from minipeft.checks.errors import AdapterNameError, StateError
 
 # --- heads ---------------------------------------------------------------------------------------
 

@@ -18,7 +18,13 @@ from conftest import adapted, state_of, tiny
 from torch import nn
 
 from minipeft import LoraConfig, LoraModel, MinipeftError, PeftModel, get_peft_model
-from minipeft.errors import AdapterNameError, ConfigError, ConfigTypeError, StateError, TargetError
+from minipeft.checks.errors import (
+    AdapterNameError,
+    ConfigError,
+    ConfigTypeError,
+    StateError,
+    TargetError,
+)
 
 NAN, INF = float("nan"), float("inf")
 

@@ -14,13 +14,8 @@ from safetensors.torch import load_file
 
 import minipeft
 from minipeft import LoraConfig, PeftModel, get_peft_model
-from minipeft.counting import meta_model
-from minipeft.errors import (
-    AdapterNameError,
-    CheckpointError,
-    ConfigTypeError,
-    StateError,
-)
+from minipeft.lab.counting import meta_model
+from minipeft.checks.errors import AdapterNameError, CheckpointError, ConfigTypeError, StateError
 
 # --- there and back ------------------------------------------------------------------------------
 
@@ -123,7 +118,7 @@ def test_a_save_that_breaks_off_leaves_the_old_files(folder: Path, monkeypatch: 
         Path(path).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(minipeft.checkpoint, "save_file", full)
+    monkeypatch.setattr(minipeft.saving.checkpoint, "save_file", full)
     said = "cannot be written to .*no space left.*An adapter that was there is there still"
     with pytest.raises(CheckpointError, match=said):
         model.save_pretrained(folder)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import minipeft.assets
-from minipeft.cli import app
-from minipeft.errors import MinipeftError
+import minipeft.lab.assets
+from minipeft.cli.main import app
+from minipeft.checks.errors import MinipeftError
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_mistake_ends_in_one_line_and_no_traceback():
 
 
 def test_any_model_is_counted_from_its_config():
-    folder = Path(minipeft.assets.__file__).parent / "tiny-gpt2"
+    folder = Path(minipeft.lab.assets.__file__).parent / "tiny-gpt2"
     result = CliRunner().invoke(app, ["count", "--base", str(folder), "--r", "4"])
     assert result.stdout.startswith("10,240 of 1,034,624 (0.9897 %) = 5 x 2,048 beside (128, 384)")
 

@@ -1,4 +1,4 @@
-"""minipeft.compare: equal terms, a fair choice, nothing done twice, and the committed results."""
+"""minipeft.lab.compare: equal terms, a fair choice, nothing done twice, and the committed results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from typer import Typer
 from typer.testing import CliRunner
 
-from minipeft import compare
-from minipeft.compare import __main__ as command
-from minipeft.compare import frontier, load, runs, versions, write
-from minipeft.compare.runs import RATE_TASKS, RATES, SEEDS, TASKS, Run
-from minipeft.demo import METHODS
-from minipeft.errors import CheckpointError
+from minipeft.lab import compare
+from minipeft.lab.compare import __main__ as command
+from minipeft.lab.compare import frontier, load, runs, versions, write
+from minipeft.lab.compare.runs import RATE_TASKS, RATES, SEEDS, TASKS, Run
+from minipeft.lab.demo import METHODS
+from minipeft.checks.errors import CheckpointError
 
 numbers = st.integers(0, 4).map(float)
 
@@ -96,7 +96,7 @@ def test_forgetting_is_nothing_where_nothing_was_trained():
 
 
 def test_costs_are_those_of_the_tensors():
-    from minipeft.compare.costs import Step
+    from minipeft.lab.compare.costs import Step
 
     full, lora, packed = (Step(method) for method in ("full", "lora", "qlora"))
     for step in (full, lora, packed):

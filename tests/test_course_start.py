@@ -12,7 +12,7 @@ import pytest
 from conftest import files_of
 from typer.testing import CliRunner
 
-from minipeft.cli import app
+from minipeft.cli.main import app
 from minipeft.course import builder, record, start
 from minipeft.course.exercise import CourseError
 

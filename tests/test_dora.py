@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import DoRALayer, LoraConfig, get_peft_model
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 from minipeft.methods.lora import Dropout, lora_parameters
 
 FAMILIES = ["gpt2", "bloom", "llama", "t5", "bert"]

@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from minipeft import DoRALayer, LoraConfig, get_peft_model
 from minipeft.methods.dora import DoRAConv, DoRAEmbedding
-from minipeft.quant import QuantizedLinear
+from minipeft.layers.quant import QuantizedLinear
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12))
 SCALES = st.sampled_from([1e-3, 0.1, 1.0, 30.0])

@@ -29,7 +29,7 @@ from minipeft import (
     PeftModel,
     get_peft_model,
 )
-from minipeft.errors import CheckpointError, StateError
+from minipeft.checks.errors import CheckpointError, StateError
 
 BOUNDS = (3e-6, 9e-6)
 FAMILIES = ["gpt2", "bloom", "llama", "t5", "bert"]

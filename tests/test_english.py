@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pydoc_data.topics import topics
 
-from minipeft.assets.english import OVERLAP, WORD, prose, runs, sources, written_in
-from minipeft.zoo import ASSETS, load_base
+from minipeft.lab.assets.english import OVERLAP, WORD, prose, runs, sources, written_in
+from minipeft.lab.zoo import ASSETS, load_base
 
 SOURCE = '''"""A module that does one thing, and says what it is in one sentence.
 

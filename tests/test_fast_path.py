@@ -11,7 +11,7 @@ from conftest import shake
 from torch import nn
 
 from minipeft import BitFitConfig, LoraConfig, get_peft_model
-from minipeft.errors import StateError
+from minipeft.checks.errors import StateError
 
 CONFIGS = [
     LoraConfig(r=2, target_modules=["linear1"]),

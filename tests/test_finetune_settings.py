@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny
 
 import minipeft
-from minipeft.errors import ConfigError, ConfigTypeError
+from minipeft.checks.errors import ConfigError, ConfigTypeError
 from minipeft.finetune.defaults import METHODS, learning_rate, method_config, steps_of
 from minipeft.finetune.settings import Settings, made, read_toml, to_toml
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minipeft import IA3, IA3Config, PeftModel, get_peft_model, get_peft_model_state_dict
-from minipeft.families import IA3_FEEDFORWARD, IA3_TARGETS
+from minipeft.layers.families import IA3_FEEDFORWARD, IA3_TARGETS
 
 peft = pytest.importorskip("peft")
 

@@ -8,12 +8,9 @@ import pytest
 import torch
 from conftest import adapted, output, state_of, tiny
 
-from minipeft import (
-    IA3Config,
-    get_peft_model,
-)
-from minipeft.counting import count, meta_model
-from minipeft.errors import ConfigError, ConfigTypeError, TargetError
+from minipeft import IA3Config, get_peft_model
+from minipeft.lab.counting import count, meta_model
+from minipeft.checks.errors import ConfigError, ConfigTypeError, TargetError
 
 # --- counts --------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from minipeft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from minipeft.errors import CheckpointError
+from minipeft.checks.errors import CheckpointError
 from minipeft.methods.ia3 import FusedIA3
 
 peft = pytest.importorskip("peft")

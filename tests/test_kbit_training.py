@@ -13,11 +13,11 @@ from kbit_models import KINDS, loaded, lora_on, packed_by_bnb, quantized, quiet
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, quantize_model
-from minipeft.errors import ConfigError, ConfigTypeError, MinipeftWarning, StateError
-from minipeft.quant import packed
-from minipeft.tasks import load_task
-from minipeft.training import adamw, fit, loss_on
-from minipeft.zoo import load_base
+from minipeft.checks.errors import ConfigError, ConfigTypeError, MinipeftWarning, StateError
+from minipeft.layers.quant import packed
+from minipeft.lab.tasks import load_task
+from minipeft.lab.training import adamw, fit, loss_on
+from minipeft.lab.zoo import load_base
 
 # --- preparing -----------------------------------------------------------------------------------
 

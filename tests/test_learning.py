@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import minipeft
 from minipeft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from minipeft.errors import (
+from minipeft.checks.errors import (
     AdapterNameError,
     CannotLearnWarning,
     MinipeftWarning,
@@ -263,7 +263,7 @@ ALLOWED = {
 
 
 def test_all_errors_are_of_the_family():
-    family = {name for name in vars(minipeft.errors) if name.endswith("Error")}
+    family = {name for name in vars(minipeft.checks.errors) if name.endswith("Error")}
     course, strange = ("course", "assets"), []
     for file in sorted(HOUSE.rglob("*.py")):
         if file.relative_to(HOUSE).parts[0] in course:

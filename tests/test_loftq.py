@@ -17,8 +17,8 @@ from torch import Tensor
 
 from minipeft.methods.loftq import QUANT_TYPE, loftq
 from minipeft.methods.lora import scaling
-from minipeft.quant import dequantize, quantize
-from minipeft.zoo import load_base
+from minipeft.layers.quant import dequantize, quantize
+from minipeft.lab.zoo import load_base
 
 SCALES = {  # (alpha, r, rslora)
     "alpha = r": (8, 8, False),

@@ -11,22 +11,11 @@ import torch
 from conftest import output, state_of, tiny
 from torch import nn
 
-from minipeft import (
-    LoftQConfig,
-    LoraConfig,
-    QuantizedLinear,
-    get_peft_model,
-    quantize_model,
-)
-from minipeft.core import Wrapper
-from minipeft.counting import count
-from minipeft.errors import (
-    ConfigError,
-    ConfigTypeError,
-    StateError,
-    TargetError,
-)
-from minipeft.quant import dequantize, quantize
+from minipeft import LoftQConfig, LoraConfig, QuantizedLinear, get_peft_model, quantize_model
+from minipeft.tuner.slots import Wrapper
+from minipeft.lab.counting import count
+from minipeft.checks.errors import ConfigError, ConfigTypeError, StateError, TargetError
+from minipeft.layers.quant import dequantize, quantize
 
 ALL: dict[str, Any] = {"target_modules": "all-linear", "init_lora_weights": "loftq"}
 

@@ -15,7 +15,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import LoRALayer, LoRALinear
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 from minipeft.methods.lora import lora_parameters, scaling
 
 

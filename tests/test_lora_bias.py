@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import minipeft
 from minipeft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from minipeft.counting import count
-from minipeft.errors import CheckpointError, TargetError
-from minipeft.methods.lora_bias import TrainedBias
+from minipeft.lab.counting import count
+from minipeft.checks.errors import CheckpointError, TargetError
+from minipeft.methods.lora_options.bias import TrainedBias
 
 NAMES = ["gpt2", "bloom", "bert", "opt"]
 BOTH = ["all", "lora_only"]

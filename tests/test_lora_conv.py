@@ -21,9 +21,9 @@ from test_lora_conv_models import CNN, Wave, image, made, sound
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 from minipeft.methods.dora import DoRAConv
-from minipeft.methods.lora_kinds import LoRAConv
+from minipeft.methods.lora_options.embedding import LoRAConv
 
 # torch says that it copies the input when an even kernel is to keep its size.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

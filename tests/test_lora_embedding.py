@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model
 from minipeft.methods.dora import DoRAEmbedding
-from minipeft.methods.lora_kinds import LoRAEmbedding
+from minipeft.methods.lora_options.embedding import LoRAEmbedding
 
 WIDTH = 16
 

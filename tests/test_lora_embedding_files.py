@@ -20,7 +20,7 @@ from test_peft_equality import distance
 
 import minipeft
 from minipeft import PeftModel
-from minipeft.errors import CheckpointError
+from minipeft.checks.errors import CheckpointError
 
 KEY = "base_model.model.model.embed_tokens.base_layer.weight"
 

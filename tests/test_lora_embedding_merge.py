@@ -11,7 +11,7 @@ from torch import nn
 
 import minipeft
 from minipeft import LoraConfig, get_peft_model
-from minipeft.errors import StateError
+from minipeft.checks.errors import StateError
 
 
 @pytest.mark.parametrize("use_dora", [False, True])

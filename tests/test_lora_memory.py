@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.core import Slot
+from minipeft.tuner.slots import Slot
 from minipeft.methods.lora import LoRALayer
 
 BATCH, LENGTH, R = 3, 5, 2

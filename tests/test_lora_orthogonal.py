@@ -12,7 +12,7 @@ from peft_pairs import adapters_of, base_of, compare, factors, pair
 from torch import nn
 
 from minipeft import LoraConfig, LoRALayer, get_peft_model
-from minipeft.errors import ConfigError, MinipeftError
+from minipeft.checks.errors import ConfigError, MinipeftError
 
 # 0.1² · r products of numbers near 1: a thousandth of float32's spacing at 1 times √r
 ZERO = 1e-7

@@ -31,9 +31,9 @@ from peft_pairs import (
 from torch import nn
 
 from minipeft import IA3Config, LoraConfig, PeftModel, get_peft_model
-from minipeft.core import method_of
-from minipeft.errors import TargetError
-from minipeft.targets import find_targets
+from minipeft.methods.method import method_of
+from minipeft.checks.errors import TargetError
+from minipeft.tuner.plan import find_targets
 
 FAMILIES = ["gpt2", "bloom", "llama", "t5", "bert"]
 PATTERN = {"gpt2": "h", "bloom": "h", "llama": "layers", "t5": "block", "bert": "layer"}

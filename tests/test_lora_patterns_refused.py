@@ -14,7 +14,7 @@ import pytest
 from conftest import adapted, state_of, tiny
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.errors import ConfigError, ConfigTypeError, TargetError
+from minipeft.checks.errors import ConfigError, ConfigTypeError, TargetError
 
 NAN, INF = float("nan"), float("inf")
 # option, other options, what of the value the message names

@@ -9,7 +9,7 @@ import torch
 from conftest import output, shake, state_of, tiny
 
 from minipeft import AdapterConfig, BitFitConfig, IA3Config, LoraConfig, get_peft_model
-from minipeft.errors import StateError
+from minipeft.checks.errors import StateError
 
 CONFIGS = {
     "lora": LoraConfig(r=2, target_modules="all-linear"),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import minipeft
 from minipeft import BitFitConfig, IA3Config, LoraConfig, get_peft_model
-from minipeft.errors import MinipeftWarning, StateError
+from minipeft.checks.errors import MinipeftWarning, StateError
 
 HALVES = [torch.bfloat16, torch.float16]
 

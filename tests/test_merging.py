@@ -13,7 +13,7 @@ from torch import nn
 
 import minipeft
 from minipeft import LoraConfig, MinipeftError, get_peft_model
-from minipeft.errors import StateError
+from minipeft.checks.errors import StateError
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Merged against not merged, relative to the largest logit: the merged weight is rounded to the

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from minipeft.quant import blocks
-from minipeft.quant.blocks import dequantize, dequantize_nf4, quantize, quantize_nf4
+from minipeft.layers.quant import blocks
+from minipeft.layers.quant.blocks import dequantize, dequantize_nf4, quantize, quantize_nf4
 
 BF = pytest.importorskip("bitsandbytes").functional
 PORTABLE = pytest.importorskip("bitsandbytes.backends.default.ops")._dequantize_4bit_compute

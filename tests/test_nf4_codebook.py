@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from minipeft.errors import ConfigError
-from minipeft.quant import codebook
-from minipeft.quant.blocks import quantize
-from minipeft.quant.codebook import (
+from minipeft.checks.errors import ConfigError
+from minipeft.layers.quant import codebook
+from minipeft.layers.quant.blocks import quantize
+from minipeft.layers.quant.codebook import (
     QUANT_TYPES,
     bits_of,
     byte_table,

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from minipeft.quant import codebook
-from minipeft.quant.blocks import dequantize, quantize
-from minipeft.quant.codebook import QUANT_TYPES, byte_table, levels
+from minipeft.layers.quant import codebook
+from minipeft.layers.quant.blocks import dequantize, quantize
+from minipeft.layers.quant.codebook import QUANT_TYPES, byte_table, levels
 
 GOOD = {t: (levels(t).clone(), byte_table(t).clone()) for t in QUANT_TYPES}
 

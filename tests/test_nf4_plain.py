@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from minipeft.quant.blocks import (
+from minipeft.layers.quant.blocks import (
     dequantize,
     nearest,
     pack,
@@ -17,7 +17,7 @@ from minipeft.quant.blocks import (
     quantize_nf4,
     quantize_scales,
 )
-from minipeft.quant.codebook import QUANT_TYPES, bits_of, levels
+from minipeft.layers.quant.codebook import QUANT_TYPES, bits_of, levels
 
 f32 = np.float32
 

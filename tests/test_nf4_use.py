@@ -12,10 +12,16 @@ import pytest
 import torch
 from conftest import bits
 
-from minipeft.errors import ConfigError, ConfigTypeError, MinipeftError
-from minipeft.quant import blocks
-from minipeft.quant.blocks import Quantized, dequantize, dequantize_nf4, quantize, quantize_nf4
-from minipeft.quant.codebook import QUANT_TYPES, bits_of
+from minipeft.checks.errors import ConfigError, ConfigTypeError, MinipeftError
+from minipeft.layers.quant import blocks
+from minipeft.layers.quant.blocks import (
+    Quantized,
+    dequantize,
+    dequantize_nf4,
+    quantize,
+    quantize_nf4,
+)
+from minipeft.layers.quant.codebook import QUANT_TYPES, bits_of
 
 EIGHT = [torch.float8_e4m3fn, torch.float8_e5m2]
 

@@ -17,7 +17,7 @@ from notes_stand_ins import fixture_stand_ins as fixture_stand_ins
 from torch import nn
 
 import minipeft
-from minipeft.errors import ConfigError
+from minipeft.checks.errors import ConfigError
 
 _MERGED = """
     from transformers import AutoModelForCausalLM

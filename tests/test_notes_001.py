@@ -13,7 +13,7 @@ from notes_stand_ins import fixture_stand_ins as fixture_stand_ins
 from transformers import AutoModelForCausalLM
 
 import minipeft
-from minipeft.errors import StateError, TargetError
+from minipeft.checks.errors import StateError, TargetError
 
 R8 = 2 * 8 * (16 + 3 * 16)  # r = 8 beside Q, K and V in one layer of two, 16 wide
 BLOCKS = {  # by the line where a block is fenced; without comments and blank lines

@@ -30,8 +30,8 @@ from minipeft import (
     PTuningV2,
     get_peft_model,
 )
-from minipeft.counting import count
-from minipeft.errors import ConfigTypeError
+from minipeft.lab.counting import count
+from minipeft.checks.errors import ConfigTypeError
 
 BLOCKS = {  # by the line where a block is fenced; without comments and blank lines
     "L126": """

@@ -17,8 +17,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 import minipeft
 from minipeft import LoraConfig, get_peft_model
-from minipeft.counting import count
-from minipeft.tuner import LayerModel
+from minipeft.lab.counting import count
+from minipeft.tuner.attach import LayerModel
 
 BLOCKS = {  # by the line where a block is fenced; without comments and blank lines
     "L47": """

@@ -13,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import BitFitConfig, LoraConfig, QuantizedLinear, get_peft_model
-from minipeft.quant import packed
+from minipeft.layers.quant import packed
 
 
 @pytest.mark.parametrize(

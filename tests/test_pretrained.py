@@ -10,11 +10,11 @@ import json
 import pytest
 import torch
 
-from minipeft.assets.pretrain import NAMES, build_model, held_out, pretrain
-from minipeft.demo import prepare, recipe
-from minipeft.tasks import TASKS, load_task
-from minipeft.training import History, accuracy, complete, fit
-from minipeft.zoo import ASSETS, load_base
+from minipeft.lab.assets.pretrain import NAMES, build_model, held_out, pretrain
+from minipeft.lab.demo import prepare, recipe
+from minipeft.lab.tasks import TASKS, load_task
+from minipeft.lab.training import History, accuracy, complete, fit
+from minipeft.lab.zoo import ASSETS, load_base
 
 ANSWERED = [name for name in TASKS if TASKS[name].answers]
 SEEDS = (0, 1, 2)

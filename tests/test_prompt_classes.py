@@ -20,7 +20,7 @@ from minipeft import (
     PTuningV2,
     get_peft_model,
 )
-from minipeft.errors import ConfigError, ConfigTypeError
+from minipeft.checks.errors import ConfigError, ConfigTypeError
 
 
 def filled(module: nn.Module, **values: Any) -> Any:

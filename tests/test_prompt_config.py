@@ -23,9 +23,9 @@ from minipeft import (
     PTuningV2Config,
     get_peft_model,
 )
-from minipeft.counting import count
-from minipeft.errors import ConfigError, ConfigTypeError, MinipeftWarning
-from minipeft.virtual import SIZES
+from minipeft.lab.counting import count
+from minipeft.checks.errors import ConfigError, ConfigTypeError, MinipeftWarning
+from minipeft.methods.virtual_tokens import SIZES
 
 PROMPT, ENCODER, PREFIX = PromptTuningConfig, PromptEncoderConfig, PrefixTuningConfig
 TEXT = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "Is it good?"}

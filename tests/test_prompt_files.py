@@ -23,7 +23,7 @@ from minipeft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from minipeft.errors import CheckpointError
+from minipeft.checks.errors import CheckpointError
 
 ENCODER = "prompt_encoder.safetensors"
 HEADS = [

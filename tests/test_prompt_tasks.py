@@ -12,7 +12,7 @@ from prompt_models import KINDS, V, config, padded, prompted, rows, shift
 from torch import Tensor
 
 from minipeft import get_peft_model
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}  # as in test_prompts.py
 END = 1

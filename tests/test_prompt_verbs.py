@@ -13,7 +13,7 @@ from prompt_models import KINDS, WAYS, config, prompted, rows
 from torch import Tensor
 
 from minipeft import LoraConfig, PeftModel, get_peft_model
-from minipeft.errors import MinipeftWarning, StateError, TargetError
+from minipeft.checks.errors import MinipeftWarning, StateError, TargetError
 
 ONCE = ["gpt2", "llama", "t5", "bert"]
 TWO_WAYS = [(name, kind) for name in ONCE for kind in ("prompt", "prefix")]

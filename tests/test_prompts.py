@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from minipeft import get_peft_model
-from minipeft.errors import ConfigError, StateError
+from minipeft.checks.errors import ConfigError, StateError
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 # Logits of size 10 in float32, summed in another order when other rows and columns stand beside.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import minipeft
 from minipeft import MinipeftError, PeftModel, get_peft_model
-from minipeft.errors import StateError
+from minipeft.checks.errors import StateError
 
 MODELS = ["mlp", "gpt2", "llama", "bloom", "t5", "bert", "gpt2_cls", "opt"]
 # Ends of names: some are in every model, some in one family, some in none.
@@ -142,7 +142,7 @@ def life(family: str, kind: str, options: dict[str, Any], name: str) -> str:
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(drawn())
-@pytest.mark.filterwarnings("ignore::minipeft.errors.MinipeftWarning")
+@pytest.mark.filterwarnings("ignore::minipeft.checks.errors.MinipeftWarning")
 def lives(case: tuple[str, str, dict[str, Any], str]) -> None:
     """Many of them."""
     ended = life(*case)
@@ -159,14 +159,14 @@ FOUND: list[tuple[str, str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::minipeft.errors.MinipeftWarning")
+@pytest.mark.filterwarnings("ignore::minipeft.checks.errors.MinipeftWarning")
 @pytest.mark.parametrize("case", FOUND)
 def test_what_was_found(case: tuple[str, str, dict[str, Any], str]):
     assert life(*case) in ("merged", "cannot be merged")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::minipeft.errors.MinipeftWarning")
+@pytest.mark.filterwarnings("ignore::minipeft.checks.errors.MinipeftWarning")
 def test_refused_and_unchanged_or_exact():
     came.clear()
     lives()

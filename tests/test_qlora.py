@@ -132,7 +132,7 @@ CONFIGS: dict[str, PeftConfig] = {
 
 def dense(model: Any) -> Any:
     """The model with plain layers that have the numbers that the packed ones stand for."""
-    from minipeft.quant import packed
+    from minipeft.layers.quant import packed
 
     for path, module in list(model.named_modules()):
         if packed.kind(module):

@@ -21,9 +21,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import BitFitConfig, IA3Config, LoraConfig, QuantizedLinear, get_peft_model
-from minipeft.core import Wrapper
-from minipeft.errors import MinipeftWarning, StateError
-from minipeft.quant import packed
+from minipeft.tuner.slots import Wrapper
+from minipeft.checks.errors import MinipeftWarning, StateError
+from minipeft.layers.quant import packed
 
 CLASSES = {"ours": "QuantizedLinear", "4bit": "Linear4bit", "8bit": "Linear8bitLt"}
 MERGING = {

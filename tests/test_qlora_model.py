@@ -25,9 +25,9 @@ from minipeft import (
     get_peft_model,
     quantize_model,
 )
-from minipeft.core import Wrapper
-from minipeft.errors import StateError, TargetError
-from minipeft.quant import packed
+from minipeft.tuner.slots import Wrapper
+from minipeft.checks.errors import StateError, TargetError
+from minipeft.layers.quant import packed
 
 
 @pytest.mark.parametrize("kind", KINDS)

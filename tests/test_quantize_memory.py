@@ -13,7 +13,7 @@ from live_bytes import LiveBytes
 from torch import nn
 
 from minipeft import LoraConfig, QuantizedLinear, get_peft_model, quantize_model
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 
 N = 640
 

@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from minipeft import QuantizedLinear
-from minipeft.quant import dequantize, linear, quantize
+from minipeft.layers.quant import dequantize, linear, quantize
 
 HALVES = [torch.bfloat16, torch.float16]
 OUT, IN = 6, 70  # the last block is not full, and blocks go over the ends of rows

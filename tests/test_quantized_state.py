@@ -18,8 +18,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import QuantizedLinear
-from minipeft.errors import ConfigError
-from minipeft.quant import dequantize, quantize
+from minipeft.checks.errors import ConfigError
+from minipeft.layers.quant import dequantize, quantize
 
 PACKED = {"codes": torch.uint8, "absmax": torch.uint8, "offset": torch.float32}
 PACKED["absmax_scale"] = torch.float32

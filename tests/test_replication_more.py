@@ -16,7 +16,7 @@ from torch import Tensor
 
 import minipeft
 from minipeft import LoraConfig, PeftModel, get_peft_model, quantize_model
-from minipeft.errors import TargetError
+from minipeft.checks.errors import TargetError
 
 BATCH = inputs("llama")
 

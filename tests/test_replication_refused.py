@@ -18,7 +18,13 @@ from torch import nn
 
 import minipeft
 from minipeft import LoraConfig, get_peft_model
-from minipeft.errors import ConfigError, ConfigTypeError, MinipeftError, StateError, TargetError
+from minipeft.checks.errors import (
+    ConfigError,
+    ConfigTypeError,
+    MinipeftError,
+    StateError,
+    TargetError,
+)
 
 BATCH = inputs("llama")
 BAD: list[tuple[Any, str]] = [

@@ -8,8 +8,8 @@ from conftest import adapted, output, state_of, tiny
 from torch import nn
 
 from minipeft import LoraConfig, PeftModel, get_peft_model
-from minipeft.errors import StateError, TargetError
-from minipeft.saved import SavedModule
+from minipeft.checks.errors import StateError, TargetError
+from minipeft.tuner.copies import SavedModule
 
 
 def test_each_adapter_has_its_own_head():

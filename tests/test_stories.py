@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from minipeft.assets.stories import MOODS, SIGNS, Teller, story, tell, vocabulary
+from minipeft.lab.assets.stories import MOODS, SIGNS, Teller, story, tell, vocabulary
 
 
 class _Left(Exception):

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.core import Wrapper
-from minipeft.counting import MODELS, meta_model
-from minipeft.errors import TargetError
+from minipeft.tuner.slots import Wrapper
+from minipeft.lab.counting import MODELS, meta_model
+from minipeft.checks.errors import TargetError
 from minipeft.methods.lora import LoraConfig as Lora
-from minipeft.targets import find_targets, matches
+from minipeft.tuner.plan import find_targets
+from minipeft.methods.config import matches
 
 NAMES = {name: bare_names(tiny(name)) for name in ("gpt2", "bloom", "llama")}
 

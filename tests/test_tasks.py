@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from minipeft.assets.stories import SIGNS, vocabulary
-from minipeft.errors import ConfigError
-from minipeft.tasks import OPPOSITE, TASKS, load_task
+from minipeft.lab.assets.stories import SIGNS, vocabulary
+from minipeft.checks.errors import ConfigError
+from minipeft.lab.tasks import OPPOSITE, TASKS, load_task
 
 MOOD_OF = {verb: mood for mood, verbs in SIGNS.items() for verb in verbs}
 

@@ -20,8 +20,8 @@ from conftest import CONFIG, WEIGHTS, files_of
 from torn_saves import OPTIONS, main, model_of, which_is
 
 import minipeft
-from minipeft import folder as folders
-from minipeft.errors import CheckpointError, CheckpointNotFoundError
+from minipeft.saving import atomic as folders
+from minipeft.checks.errors import CheckpointError, CheckpointNotFoundError
 
 
 def theirs(peft: Any, folder: Path) -> int | None:
@@ -206,7 +206,7 @@ def test_a_refused_save_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(minipeft.checkpoint, "save_file", full)
+    monkeypatch.setattr(minipeft.saving.checkpoint, "save_file", full)
     with pytest.raises(CheckpointError, match="no space left"):
         model_of(0).save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()

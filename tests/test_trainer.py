@@ -27,7 +27,7 @@ from minipeft import (
     get_peft_model,
     quantize_model,
 )
-from minipeft.errors import CheckpointError, CheckpointNotFoundError
+from minipeft.checks.errors import CheckpointError, CheckpointNotFoundError
 from minipeft.finetune import checkpoints
 from minipeft.finetune import trainer as room
 from minipeft.finetune.checkpoints import last_checkpoint

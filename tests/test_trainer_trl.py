@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from minipeft import LoraConfig, MinipeftError, PeftModel, get_peft_model
-from minipeft.tasks import load_task
-from minipeft.zoo import load_base
+from minipeft.lab.tasks import load_task
+from minipeft.lab.zoo import load_base
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # trl's own imports

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.assets.pretrain import NAMES
-from minipeft.errors import ConfigError, MinipeftError, StateError
-from minipeft.tasks import load_task
-from minipeft.training import accuracy, collate, complete, encode, fit, loss_on
-from minipeft.zoo import load_base
+from minipeft.lab.assets.pretrain import NAMES
+from minipeft.checks.errors import ConfigError, MinipeftError, StateError
+from minipeft.lab.tasks import load_task
+from minipeft.lab.training import accuracy, collate, complete, encode, fit, loss_on
+from minipeft.lab.zoo import load_base
 
 DATA = load_task("mood", train=64, validation=1, test=10)
 

@@ -15,7 +15,7 @@ from test_weighted_adapter import CONFIGS, NAMES, WEIGHTS, several
 
 import minipeft
 from minipeft import IA3Config, LoraConfig, MinipeftError, PeftModel, get_peft_model
-from minipeft.errors import AdapterNameError, ConfigError, ConfigTypeError, StateError
+from minipeft.checks.errors import AdapterNameError, ConfigError, ConfigTypeError, StateError
 
 
 def theirs_like(peft: Any, ours: Any, kinds: list[dict[str, Any]]) -> Any:

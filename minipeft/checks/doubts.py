@@ -1,25 +1,175 @@
-"""Calls that can have no effect: a training forward that teaches nothing, a model given back."""
+"""All warnings: what is allowed, and yet hardly what was meant. Each points to the caller's line."""
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from . import refuse
-from .core import Slot
-from .errors import CannotLearnWarning, MinipeftWarning, StateError, listed
-from .tuner import LayerModel
+from .errors import (
+    CannotLearnWarning,
+    DamagedWarning,
+    MinipeftWarning,
+    RankWarning,
+    RoundingWarning,
+)
+from .say import listed
+
+# Frames that are not the caller's: this package, and the calls of nn.Module between it and him.
+INSIDE = str(Path(__file__).parents[1])
+BETWEEN = ("torch/nn/modules/module.py", "torch/utils/_contextlib.py", "/contextlib.py")
+
+
+def warn(text: str, kind: type[Warning] = MinipeftWarning) -> None:
+    """Warn at the first line outside of the package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(INSIDE)
+        or frame.f_code.co_filename.endswith(BETWEEN)
+        or (frame.f_code.co_filename, frame.f_code.co_name) == ("<string>", "__init__")
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, kind, stacklevel=level)
+
+
+# --- configs and models --------------------------------------------------------------------------
+
+
+def ranks(found: Mapping[str, tuple[int, int]]) -> None:
+    """B A has a higher rank than a matrix of the layer's size can have: (r, the most) by layer."""
+    high = [f"{path!r} takes ranks up to {m}, not {r}" for path, (r, m) in found.items() if r > m]
+    warn(
+        f"r is above what {len(high)} of the {len(found)} layers can use: "
+        f"{'; '.join(high[:3])}. What lies above trains to no effect; take a "
+        f"smaller r, or rank_pattern for these layers",
+        RankWarning,
+    )
+
+
+def no_effect_on_the_mlp(name: str, value: Any) -> None:
+    """An option of P-tuning's LSTM beside its MLP."""
+    warn(
+        f"{name}={value} has no effect on the MLP, which always has three linear layers and no "
+        f"dropout; encoder_reparameterization_type='LSTM' has both"
+    )
+
+
+def repacked(count: int) -> None:
+    """bitsandbytes' layers had lost bits before they came."""
+    warn(
+        f"{count} Linear4bit layers of bitsandbytes had been used in eval mode and had "
+        f"repacked their weights for inference, with scales rounded to bfloat16; they are "
+        f"unpacked again, without the bits that were lost: to have them, load the model again "
+        f"and add the adapter first"
+    )
+
+
+# --- merging -------------------------------------------------------------------------------------
+
+
+def merged(losses: Iterable[Any], packed_again: Iterable[Any]) -> None:
+    """How much of the merged ΔW was rounded off, where it is more than a hundredth.
+
+    Args:
+        losses: (length of what was rounded off, length of ΔW) for each layer.
+        packed_again: quantized layers in whose place others were made, with `rounding` and
+            `change`.
+    """
+    layers, losses = list(packed_again), list(losses)
+    if layers:
+        lost = sum(layer.rounding**2 for layer in layers) ** 0.5
+        change = sum(layer.change**2 for layer in layers) ** 0.5
+        warn(
+            f"merged {len(layers)} layers and packed them again: the rounding that this adds has "
+            f"{100 * lost / max(change, 1e-38):.0f} % of the length of what the adapter had "
+            f"changed; requantize=False merges into plain layers instead, which round no more than "
+            f"their dtype"
+        )
+    rounded = sum(loss.rounded**2 for loss in losses) ** 0.5
+    change = sum(loss.change**2 for loss in losses) ** 0.5
+    if rounded > 0.01 * change:
+        warn(
+            f"merging rounds W + ΔW to the weights' 16 bits, and the rounding has "
+            f"{100 * rounded / max(change, 1e-38):.0f} % of the length of ΔW; kept beside the "
+            f"layers the adapter loses nothing, nor merged into a float32 model",
+            RoundingWarning,
+        )
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def not_finite(name: str, bad: list[str]) -> None:
+    """An adapter's tensors hold NaN or infinity: such a file will not load."""
+    warn(
+        f"adapter {name!r} holds NaN or infinity in {len(bad)} tensors ({listed(bad, 3)}): its "
+        f"training diverged (a smaller learning rate?), and what is saved of it will not load",
+        DamagedWarning,
+    )
+
+
+def edited(file: Path, changes: list[str]) -> None:
+    """A config that is not the one that was saved with the weights."""
+    warn(
+        f"{file} is not what was saved with the weights beside it: {'; '.join(changes)}. It is "
+        f"used as it is now; check that both files belong together",
+        DamagedWarning,
+    )
+
+
+def other_base(folder: Path, made: str | None, here: str) -> None:
+    """An adapter of another base model, if that can be told.
+
+    A base is known by its name on the hub; of one in a folder the name says nothing.
+    """
+    on_the_hub = made and here and not Path(made).exists() and not Path(here).exists()
+    if made and on_the_hub and made.rsplit("/", 1)[-1].lower() != here.rsplit("/", 1)[-1].lower():
+        warn(
+            f"the adapter in {folder} was made for {made!r}, and this model is {here!r}: it "
+            f"fits in its shapes, and means what it was trained to mean beside {made!r} only",
+            DamagedWarning,
+        )
+
+
+def other_quantized_base(folder: Any) -> None:
+    """An adapter made by LoftQ beside other quantized weights than its own."""
+    warn(
+        f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
+        f"does not have: another base, or one quantized without LoftQ; load it on the model "
+        f"that it was made from, before quantization, and it is quantized again as it was"
+    )
+
+
+# --- calls without an effect ---------------------------------------------------------------------
+
+
+def none_active(name: str, known: Iterable[str]) -> None:
+    """The adapter in use was deleted."""
+    warn(
+        f"{name!r} was the adapter in use; none is now: set_adapter one of {listed(known)}, or the "
+        f"base model answers"
+    )
+
+
+def not_entered() -> None:
+    """disable_adapter() without `with`."""
+    warn(
+        "disable_adapter() was called and not entered, so it did nothing: write "
+        "`with model.disable_adapter():` around the calls that the base model shall answer"
+    )
 
 
 def why_not(model: Any) -> str:
     """What keeps a `PeftModel` from learning, the first of its reasons; empty if there is none."""
     layers, active = model.base_model, model.active_adapters
-    if merged := layers.merged:
+    if there := layers.merged:
         return (
-            f"{listed(merged)} is merged into the weights, which are frozen: call "
+            f"{listed(there)} is merged into the weights, which are frozen: call "
             f"unmerge_adapter() first"
         )
-    if not all(slot.enabled for _, slot in refuse.slots(layers)):
+    if not all(slot.enabled for slot in layers.slots().values()):
         return (
             "the adapters are switched off by disable_adapter(): train outside of it, or say that "
             "nothing shall be learned with torch.no_grad()"
@@ -44,7 +194,7 @@ def why_not(model: Any) -> str:
     )
 
 
-def warn(model: Any, said: str | None) -> str | None:
+def teaches_nothing(model: Any, said: str) -> str:
     """Warn of a training forward that teaches nothing; once, as long as the reason is the same.
 
     Args:
@@ -56,65 +206,9 @@ def warn(model: Any, said: str | None) -> str | None:
     """
     why = why_not(model)
     if why and why != said:
-        warnings.warn(
+        warn(
             f"this training forward teaches the adapters nothing: {why} (for a forward that is not "
             f"for training: model.eval() or torch.no_grad())",
             CannotLearnWarning,
-            stacklevel=5,  # where the model was called, above two calls of nn.Module's
         )
     return why
-
-
-class Unloaded:
-    """What a `PeftModel` has instead of its model once that has been given back."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)  # copy and pickle ask
-        self()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse.
-
-        Raises:
-            StateError: always.
-        """
-        raise StateError(
-            "this PeftModel was unloaded: its model has no adapters any more. Use the model that "
-            "unload() or merge_and_unload() returned; get_peft_model(model, config) adapts it anew"
-        )
-
-
-class Disabled:
-    """What `with model.disable_adapter():` enters; called without `with`, it says so.
-
-    Args:
-        layers: the `LayerModel` whose adapters are switched off inside.
-    """
-
-    def __init__(self, layers: LayerModel):
-        self.layers, self.entered = layers, False
-        self.states: dict[Slot, bool] = {}
-        self.merged: tuple[str, ...] = ()
-
-    def __enter__(self) -> None:
-        self.entered = True
-        self.states = {slot: slot.enabled for _, slot in refuse.slots(self.layers)}
-        self.merged = self.layers.merged
-        self.layers.unmerge()
-        self.layers.enable(False)
-
-    def __exit__(self, *_: Any) -> None:
-        for slot, enabled in self.states.items():
-            slot.enabled = enabled
-        if self.merged:
-            self.layers.merge(self.merged, self.layers.requantized)
-
-    def __del__(self) -> None:
-        if not vars(self).get("entered", True):
-            warnings.warn(
-                "disable_adapter() was called and not entered, so it did nothing: write "
-                "`with model.disable_adapter():` around the calls that the base model shall answer",
-                MinipeftWarning,
-                stacklevel=2,  # where it was thrown away
-            )

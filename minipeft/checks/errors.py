@@ -6,9 +6,6 @@ programmers expect (a wrong value is a `ValueError`, a missing folder a `FileNot
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 
 class MinipeftError(Exception):
     """The base of all errors that minipeft raises on purpose."""
@@ -68,16 +65,3 @@ class RankWarning(MinipeftWarning):
 
 class RoundingWarning(MinipeftWarning):
     """The weights' dtype takes away a part of what was merged into them."""
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'c_proj'?"`, naming what among `known` is near; empty if nothing is."""
-    near = difflib.get_close_matches(given, list(dict.fromkeys(known)), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """At most `most` names, quoted and comma-separated, with the rest counted."""
-    names = list(names)
-    shown = ", ".join(map(repr, names[:most])) or "none"
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

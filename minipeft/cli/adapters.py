@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import CheckpointError, ConfigError, listed
-from ..files import CONFIG, WEIGHTS
+from ..checks.errors import CheckpointError, ConfigError
+from ..checks.say import listed
+from ..saving.files import CONFIG, WEIGHTS
 from .models import device_of, skeleton
 
 app = typer.Typer()
@@ -42,10 +43,10 @@ def inspect(
     The exit status is 1 if it is damaged or does not fit the base. The base is built from its
     config alone, so a large one costs nothing.
     """
-    from .. import proof
-    from ..files import changed as edits
-    from ..files import find_folder, opened
-    from ..misfit import finite
+    from ..saving import digests as proof
+    from ..saving.files import changed as edits
+    from ..saving.files import find_folder, opened
+    from ..saving.keys import finite
 
     place = find_folder(folder)
     shapes, numbers, dtypes = 0, 0, set()
@@ -77,7 +78,7 @@ def inspect(
     whole = "all tensors are what was saved" if told else "it has no hashes, as peft writes none"
     typer.echo(f"intact: all numbers are finite; {whole}")
     if base is not None:
-        from ..checkpoint import load
+        from ..saving.checkpoint import load
 
         load(skeleton(base, config), place, "default", False)
         typer.echo(f"fits {base}")
@@ -107,8 +108,8 @@ def merge(
     """Fold an adapter into its base, and save an ordinary transformers model with its tokenizer."""
     import torch
 
+    from ..lab.zoo import load_base
     from ..model import PeftModel
-    from ..zoo import load_base
 
     if output.exists():
         raise ConfigError(f"--output {output} exists already; give a new folder, or delete it")
@@ -157,8 +158,8 @@ def generate(
     import torch
     from transformers import TextStreamer
 
+    from ..lab.zoo import load_base
     from ..model import PeftModel
-    from ..zoo import load_base
 
     place = device_of(device)
     model, tokenizer = load_base(base)
@@ -198,8 +199,8 @@ def convert(
     minipeft's files are peft's, so this checks and copies. A method that peft has no type for is
     refused.
     """
-    from ..files import FILES, find_folder, opened
-    from ..folder import find, replace_files
+    from ..saving.atomic import find, replace_files
+    from ..saving.files import FILES, find_folder, opened
 
     place = find_folder(folder)
     target = output if name == "default" else output / name

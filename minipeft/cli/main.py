@@ -6,7 +6,8 @@ import importlib.util
 import sys
 from typing import Annotated, Any
 
-from .errors import CheckpointError, ConfigError, MinipeftError, did_you_mean, listed
+from ..checks.errors import CheckpointError, ConfigError, MinipeftError
+from ..checks.say import did_you_mean, listed
 
 try:
     import typer
@@ -15,10 +16,10 @@ try:
 except ModuleNotFoundError as missing:  # the command line is part of the course extra
     sys.exit(f"minipeft needs {missing.name} here; install it: pip install 'minipeft[course]'")
 
-from .commands import adapters
-from .commands import train as train_command
-from .commands.train import pairs, plain
-from .course.commands import app as course_app
+from ..course.commands import app as course_app
+from . import adapters
+from . import train as train_command
+from .train import pairs, plain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -76,9 +77,9 @@ def count(
     ] = None,
 ) -> None:
     """Count what a method trains on a real model, from its shapes alone."""
-    from .commands.models import skeleton
-    from .core import REGISTRY
-    from .counting import count as count_parameters
+    from ..lab.counting import count as count_parameters
+    from ..methods.method import REGISTRY
+    from .models import skeleton
 
     if (model is None) == (base is None):
         raise ConfigError(
@@ -112,7 +113,7 @@ def demo(
     ] = None,
 ) -> None:
     """Fine-tune the bundled model with each method there is, and compare them in one table."""
-    from .demo import METHODS, run
+    from ..lab.demo import METHODS, run
 
     table = Table(title=f"{model} on the task {task!r}, seed {seed}")
     for heading in ("method", "trained", "of all", "steps", "seconds", "loss"):

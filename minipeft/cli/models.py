@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigError
+from ..checks.errors import ConfigError
 
 
 def skeleton(base: str, config: Any) -> Any:
@@ -12,7 +12,7 @@ def skeleton(base: str, config: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from ..zoo import ASSETS, BUNDLED
+    from ..lab.zoo import ASSETS, BUNDLED
 
     source = str(ASSETS / base) if base in BUNDLED else base
     classes = str(getattr(config.task_type, "value", config.task_type)) == "SEQ_CLS"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
+from ..checks.errors import ConfigError
 from ..finetune.settings import Settings, read_toml
 
 SHORT = {"output": "-o", "seed": "-s"}

@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ..errors import MinipeftError
+from ..checks.errors import MinipeftError
 from . import glossary, lessons
 from .execute import run
 from .exercise import CourseError, Exercise, every

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import MinipeftError, did_you_mean
+from ..checks.errors import MinipeftError
+from ..checks.say import did_you_mean
 
 PACKAGE = "minipeft.course.exercises"
 MARKER = "your turn"  # the message of the NotImplementedError that stands in an unfilled blank

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import __version__
-from ..files import replace_file
+from ..saving.atomic import replace_file
 from . import builder
 from .exercise import CourseError
 

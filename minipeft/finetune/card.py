@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..errors import CheckpointError, ConfigError
-from ..files import CONFIG, replace_file
+from ..checks.errors import CheckpointError, ConfigError
+from ..saving.atomic import replace_file
+from ..saving.files import CONFIG
 from .data import Table
 from .encode import Encoded
 from .settings import Settings

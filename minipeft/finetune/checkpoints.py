@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..folder import sync
+from ..saving.atomic import sync
 
 STAGE = ".writing"
 STATE = "trainer_state.json"

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..checks.errors import DataError
 from .rows import COLUMNS, first_lines, identity, is_empty, kind_of, numbered, renamed, wrong
 from .sources import load
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..config import PeftConfig, TaskType
-from ..core import REGISTRY
-from ..errors import ConfigError, did_you_mean
-from ..virtual import PromptMethod
+from ..checks.errors import ConfigError
+from ..checks.say import did_you_mean
+from ..methods.config import PeftConfig, TaskType
+from ..methods.method import REGISTRY
+from ..methods.virtual_tokens import PromptMethod
 
 # {name on the command line: (the registered method, options of its config, highest learning rate
 # at width 768)}. LoRA's 1e-3 becomes 2e-4 at a 7-billion model's width of 4,096, the usual choice

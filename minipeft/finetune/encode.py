@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import ConfigError, DataError
-from ..training import encode as encode_pair
+from ..checks.errors import ConfigError, DataError
+from ..lab.training import encode as encode_pair
 from .data import Table
 from .rows import first_lines
 

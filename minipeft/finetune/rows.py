@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, did_you_mean, listed
+from ..checks.errors import DataError
+from ..checks.say import did_you_mean, listed
 
 if TYPE_CHECKING:
     from datasets import Dataset

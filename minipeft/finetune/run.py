@@ -19,9 +19,9 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from .. import get_peft_model, prepare_model_for_kbit_training, quantize_model
-from ..errors import ConfigError
-from ..families import first_position
-from ..zoo import load_base, load_classifier
+from ..checks.errors import ConfigError
+from ..lab.zoo import load_base, load_classifier
+from ..layers.families import first_position
 from . import card, watch
 from .checkpoints import last_checkpoint, put_back
 from .data import Table, read, split

@@ -12,8 +12,9 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..checks import integer, number, shown
-from ..errors import ConfigError, ConfigTypeError, did_you_mean, listed
+from ..checks.errors import ConfigError, ConfigTypeError
+from ..checks.rules import integer, number
+from ..checks.say import did_you_mean, listed, shown
 from .defaults import METHODS
 
 KINDS = ("auto", "text", "completion", "chat", "class")

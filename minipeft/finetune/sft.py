@@ -6,9 +6,9 @@ from typing import Any
 
 from trl import SFTTrainer  # type: ignore[attr-defined]
 
-from ..core import Slot
-from ..errors import TargetError
+from ..checks.errors import TargetError
 from ..model import PeftModel
+from ..tuner.slots import Slot
 from .trainer import AdapterCheckpoints
 
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, did_you_mean, listed
+from ..checks.errors import DataError
+from ..checks.say import did_you_mean, listed
 
 if TYPE_CHECKING:
     from datasets import Dataset

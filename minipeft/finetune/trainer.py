@@ -26,13 +26,13 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.generic import find_labels
 
-from .. import proof
-from ..checkpoint import save
-from ..encoders import encoder_of
-from ..errors import CheckpointError, CheckpointNotFoundError
-from ..files import ENCODER, WEIGHTS
+from ..checks.errors import CheckpointError, CheckpointNotFoundError
 from ..model import PeftModel
-from ..state import PROMPT, fill, parts_in, set_peft_model_state_dict
+from ..saving import digests as proof
+from ..saving.checkpoint import save
+from ..saving.files import ENCODER, WEIGHTS
+from ..saving.keys import PROMPT, fill, parts_in, set_peft_model_state_dict
+from ..saving.prompt_network import encoder_of
 from .checkpoints import STAGE, STATE, last_checkpoint, publish, put_back, rotate
 
 # The mixin stands before a Trainer in the list of bases; to mypy it is one.

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from transformers import TrainerCallback
 
-from ..errors import StateError
+from ..checks.errors import StateError
 
 
 class LastLook(TrainerCallback):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,13 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import LayerConfig, PeftConfig
-from .core import method_of
-from .errors import ConfigError, ConfigTypeError, did_you_mean, listed
-from .heads import find_heads
-from .quant.packed import hidden_parameters
-from .targets import find_targets
-from .virtual import PromptConfig
+from ..checks.errors import ConfigError
+from ..checks.say import did_you_mean, listed
+from ..layers.quant.packed import hidden_parameters
+from ..methods.config import PeftConfig
+from ..methods.virtual_tokens import PromptConfig
+from ..tuner.plan import choose, counted, demand
 
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
 # Published dimensions: {name: (transformers' config class, its arguments, the auto class)}.
@@ -145,22 +143,18 @@ def count(model: str | nn.Module, config: PeftConfig) -> Count:
     """
     base = _skeleton(model) if isinstance(model, str) else model
     own = parameters(base) + hidden_parameters(base)
-    heads = sum(parameters(head) for head in find_heads(base, config).values())
-    method: Any = method_of(config)
+    choice = choose(base, config)
+    demand(choice)
+    heads = sum(parameters(head) for head in choice.layout.heads.values())
     if isinstance(config, PromptConfig):
-        width = config.of_model(base, keys=not method.inserted)["token_dim"]
-        size = method.count_for(base, config)
+        size = choice.placement.count(base, config)
+        keys = not choice.placement.kind.inserted
+        width = config.of_model(base, keys=keys)["token_dim"]
         return Count(size + heads, own, {(config.tokens, width, size): 1}, heads)
-    if not isinstance(config, LayerConfig):
-        raise ConfigTypeError(f"count needs a config, got {type(config).__name__}")
-    reshape = config.reshaped(base)
-    with nullcontext() if reshape is None else reshape.tried():
-        targets = find_targets(base, config)
-    groups = Counter(
-        (t.in_features, t.out_features, method.count(t, config)) for t in targets.values()
-    )
-    trainable = heads + sum(size * n for (_, _, size), n in groups.items())
-    return Count(trainable, own, groups, heads)
+    bases = {**choice.layers, **{path: base for path, (_, base) in choice.more.items()}}
+    sizes = counted(choice)
+    groups = Counter((b.in_features, b.out_features, sizes[path]) for path, b in bases.items())
+    return Count(heads + sum(sizes.values()), own, groups, heads)
 
 
 def parameters(model: nn.Module) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import (
+from .. import (
     AdapterConfig,
     BitFitConfig,
     IA3Config,
@@ -20,10 +20,11 @@ from . import (
     get_peft_model,
     quantize_model,
 )
-from .config import PeftConfig
+from ..checks.errors import ConfigError
+from ..checks.say import did_you_mean, listed
+from ..layers.quant.packed import hidden_parameters
+from ..methods.config import PeftConfig
 from .counting import parameters
-from .errors import ConfigError, did_you_mean, listed
-from .quant.packed import hidden_parameters
 from .tasks import RECIPES, load_task
 from .training import accuracy, fit
 from .zoo import load_base
@@ -89,7 +90,7 @@ def run(
 
     Args:
         name: the base model, as `load_base` takes it.
-        task: one of `minipeft.tasks.TASKS`.
+        task: one of `minipeft.lab.tasks.TASKS`.
         seed: of the new weights and of the order of the data.
         methods: keys of `METHODS`.
 

@@ -17,8 +17,9 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minipeft.assets.stories import KINDS, MOODS, PLACES, Teller
-from minipeft.errors import ConfigError, did_you_mean, listed
+from minipeft.checks.errors import ConfigError
+from minipeft.checks.say import did_you_mean, listed
+from minipeft.lab.assets.stories import KINDS, MOODS, PLACES, Teller
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -85,7 +86,7 @@ TASKS: dict[str, Task] = {
     "style": Task("sing of the thing, of the place, and of who has the thing", (), _style),
 }
 
-# What `minipeft.training.fit` is called with, for the configs of `minipeft.demo.METHODS`. The
+# What `minipeft.lab.training.fit` is called with, for the configs of `minipeft.lab.demo.METHODS`. The
 # learning rates are the best of a small sweep: `make accuracy` repeats it (tests/ACCURACY.md).
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {"steps": 300, "lr": 2e-3, "batch_size": 16},

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from minipeft.errors import ConfigError, StateError
+from minipeft.checks.errors import ConfigError, StateError
 
 
 class Rows(Protocol):

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from minipeft.errors import (
+from minipeft.checks.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     ConfigError,
     ConfigTypeError,
-    listed,
 )
+from minipeft.checks.say import listed
 
 ASSETS = Path(__file__).parent / "assets"
 BUNDLED = ("tiny-gpt2", "tiny-bloom", "tiny-llama")
@@ -141,7 +141,7 @@ def _explain(name: str, source: str) -> CheckpointError | CheckpointNotFoundErro
     if name in BUNDLED:
         return CheckpointNotFoundError(
             f"the bundled model {name!r} is missing or damaged at {source}; reinstall minipeft, or "
-            f"rebuild it (about ten minutes): python -m minipeft.assets.pretrain {name}"
+            f"rebuild it (about ten minutes): python -m minipeft.lab.assets.pretrain {name}"
         )
     if Path(source).is_dir():
         return CheckpointError(

@@ -7,13 +7,14 @@ only place that knows how a layer really stores it. `view(layer)` picks the clas
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigTypeError
+from ..checks.errors import ConfigTypeError
 from .quant import packed
 from .quant.linear import QuantizedLinear
 
@@ -26,10 +27,8 @@ class Base:
         in_features, out_features: the widths of its input and output.
         axis: the axis of its output along which it adds its bias; -1: the last, or the last ones
             where the bias has several.
-        targeted: False where another option than `target_modules` asks for the layer.
         name: the layer's dotted name in the model, where it was found there.
         model: the model it was found in: its config says how heads lie in a fused projection.
-        fresh: False for what is built to be filled from a file.
     """
 
     kind = "opaque linear layer"
@@ -40,10 +39,8 @@ class Base:
     in_features: int
     out_features: int
     axis: int = -1
-    targeted: bool = True
     name: str = ""
     model: nn.Module | None = None
-    fresh: bool = True
 
     def __init__(self, layer: Any):
         self.layer: Any = layer
@@ -53,7 +50,8 @@ class Base:
     @property
     def device(self) -> torch.device:
         """Where the layer's first parameter or buffer lives."""
-        return next((t.device for t in self._tensors()), torch.device("cpu"))
+        tensors = itertools.chain(self.layer.parameters(), self.layer.buffers())
+        return next((t.device for t in tensors), torch.device("cpu"))
 
     @property
     def adapter_dtype(self) -> torch.dtype:
@@ -62,11 +60,9 @@ class Base:
         The updates of a half-precision adapter are often smaller than the spacing of its numbers,
         and would be lost.
         """
-        own = next((t.dtype for t in self._tensors()), torch.float32)
+        tensors = itertools.chain(self.layer.parameters(), self.layer.buffers())
+        own = next((t.dtype for t in tensors), torch.float32)
         return own if own in (torch.float32, torch.float64) else torch.float32
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.layer.parameters(), *self.layer.buffers()]
 
     def matrix(self) -> Tensor:
         """W, shape (out, in), as a view: writing into it writes into the layer."""

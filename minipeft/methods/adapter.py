@@ -16,19 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..checks import check_choice, check_int, check_number
-from ..config import LayerConfig, PeftType
-from ..core import Method
-from ..errors import ConfigError, StateError, TargetError
-from ..families import SUBLAYERS, model_type
-from ..names import matches
-from ..targets import linear_names, refuse_unmatched
+from ..checks import unmatched
+from ..checks.errors import StateError
+from ..checks.rules import names_or_pattern, one_of, real, whole
+from ..layers import bases
+from ..layers.families import SUBLAYERS, model_type
+from .config import LayerConfig, PeftType, matches, option
+from .method import Layout, Method, Placement
 
 # transformers' names, and torch's where they differ: a config.json's hidden_act can be copied.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -88,12 +87,8 @@ class Adapter(Method["AdapterConfig"]):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        for name, value, allowed in (
-            ("hidden_act", hidden_act, tuple(ACTIVATIONS)),
-            ("init", init, INITS),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        one_of(*ACTIVATIONS)("hidden_act", hidden_act)
+        one_of(*INITS)("init", init)
         self.down_project = nn.Linear(hidden_size, adapter_size, dtype=dtype, device=device)
         self.activation = ACTIVATIONS[hidden_act]()
         self.up_project = nn.Linear(adapter_size, hidden_size, dtype=dtype, device=device)
@@ -129,60 +124,12 @@ class Adapter(Method["AdapterConfig"]):
             f"with unload()"
         )
 
-    @classmethod
-    def select(
-        cls, layers: dict[str, nn.Module], config: AdapterConfig, model: nn.Module
-    ) -> list[str] | None:
-        """The layers that end the sublayers "attention" and "mlp"; other names by the usual rule.
 
-        Raises:
-            TargetError: which layers these are is not known for this kind of model.
-        """
-        target, kind = config.target_modules or (), model_type(model)
-        sublayers = [name for name in target if name in SUBLAYER_NAMES]
-        if isinstance(target, str) or not sublayers:
-            return None
-        if kind not in SUBLAYERS:
-            linear = [name for name, layer in layers.items() if bases.is_linear(layer)]
-            if all(any(matches([s], name) for name in linear) for s in sublayers):
-                return None  # this model has linear layers of these very names
-            what = f"model type {kind!r}" if kind else f"{type(model).__name__}, a plain nn.Module"
-            raise TargetError(
-                f"target_modules={sublayers!r} means the layers that end these sublayers; they are "
-                f"known for {', '.join(sorted(SUBLAYERS))}, not for {what}; name the layers whose "
-                f"output is added to the residual stream, among {linear_names(model)}"
-            )
-        ends = {s: rf"(.*\.)?({SUBLAYERS[kind][s]})" for s in sublayers}
-        others = [name for name in target if name not in ends]
-        if others:
-            refuse_unmatched(others, list(layers), [], True)
-        lost = [s for s, end in ends.items() if not any(matches(end, n) for n in layers)]
-        if lost:
-            raise TargetError(
-                f"target_modules={lost!r} matches no layer of this {type(model).__name__}: in "
-                f"{kind!r} it is looked for as {[SUBLAYERS[kind][s] for s in lost]!r}"
-            )
-        return [
-            n for n in layers if matches(others, n) or any(matches(e, n) for e in ends.values())
-        ]
-
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: AdapterConfig) -> Adapter:
-        """An adapter on the output of `base`, on its device, in at least float32."""
-        return cls(
-            base.out_features,
-            config.adapter_dim,
-            config.adapter_dropout,
-            hidden_act=config.hidden_act,
-            init=config.init,
-            dtype=base.adapter_dtype,
-            device=base.device,
-        )
-
-    @classmethod
-    def count(cls, base: bases.Base, config: AdapterConfig) -> int:
-        """2dm + m + d, with d the width of the layer's output."""
-        return adapter_parameters(base.out_features, config.adapter_dim)
+def sublayers(name: str, value: Any) -> Any:
+    """The rule of `target_modules`: None and "houlsby" are both sublayers, "pfeiffer" is one."""
+    if value is None or isinstance(value, str):
+        value = PLACEMENTS.get(value or "houlsby", value)
+    return names_or_pattern(name, value)
 
 
 @dataclass
@@ -208,18 +155,56 @@ class AdapterConfig(LayerConfig):
         "non_linearity": "hidden_act",
     }
 
-    adapter_dim: int = 64
-    hidden_act: str = "gelu"
-    adapter_dropout: float = 0.1
-    init: str = "zero"
+    target_modules: Any = option(None, sublayers)
+    adapter_dim: int = option(64, whole(1))
+    hidden_act: str = option("gelu", one_of(*ACTIVATIONS))
+    adapter_dropout: float = option(0.1, real(0, 1))
+    init: str = option("zero", one_of(*INITS))
 
-    def __post_init__(self) -> None:
-        if self.target_modules is None:
-            self.target_modules = PLACEMENTS["houlsby"]
-        if isinstance(self.target_modules, str):
-            self.target_modules = PLACEMENTS.get(self.target_modules, self.target_modules)
-        super().__post_init__()
-        check_int(self, "adapter_dim", low=1)
-        check_number(self, "adapter_dropout", low=0, high=1)
-        check_choice(self, "hidden_act", tuple(ACTIVATIONS))
-        check_choice(self, "init", INITS)
+
+def ends_of_sublayers(layout: Layout, config: AdapterConfig) -> list[str] | None:
+    """The layers that end the sublayers "attention" and "mlp"; other names by the usual rule.
+
+    Raises:
+        TargetError: which layers these are is not known for this kind of model.
+    """
+    target, kind = config.target_modules or (), model_type(layout.model)
+    layers, wanted = layout.modules, [name for name in target if name in SUBLAYER_NAMES]
+    if isinstance(target, str) or not wanted:
+        return None
+    if kind not in SUBLAYERS:
+        linear = [name for name, layer in layers.items() if bases.is_linear(layer)]
+        if all(any(matches([s], name) for name in linear) for s in wanted):
+            return None  # this model has linear layers of these very names
+        raise unmatched.no_sublayers(wanted, kind, layout.model, list(SUBLAYERS), linear)
+    ends = {s: rf"(.*\.)?({SUBLAYERS[kind][s]})" for s in wanted}
+    others = [name for name in target if name not in ends]
+    lost = [entry for entry in others if not any(matches([entry], name) for name in layers)]
+    if lost:
+        raise unmatched.entries(lost, list(layers))
+    gone = [s for s, end in ends.items() if not any(matches(end, n) for n in layers)]
+    if gone:
+        looked = [SUBLAYERS[kind][s] for s in gone]
+        raise unmatched.no_such_sublayer(gone, looked, kind, layout.model)
+    return [n for n in layers if matches(others, n) or any(matches(e, n) for e in ends.values())]
+
+
+def beside(base: bases.Base, config: AdapterConfig) -> Adapter:
+    """An adapter on the output of `base`, on its device, in at least float32."""
+    return Adapter(
+        base.out_features,
+        config.adapter_dim,
+        config.adapter_dropout,
+        hidden_act=config.hidden_act,
+        init=config.init,
+        dtype=base.adapter_dtype,
+        device=base.device,
+    )
+
+
+def count(base: bases.Base, config: AdapterConfig) -> int:
+    """2dm + m + d, with d the width of the layer's output."""
+    return adapter_parameters(base.out_features, config.adapter_dim)
+
+
+ADAPTER = Placement(build=beside, count=count, select=ends_of_sublayers)

@@ -15,21 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..checks import check_choice
-from ..config import LayerConfig, PeftType
-from ..core import Method
-from ..errors import TargetError, did_you_mean, listed
-from ..families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
-from ..heads import find_heads
-from ..names import matches
-from ..saved import SavedModule
-from ..targets import ALL_LINEAR, output_layers
+from ..checks import unmatched
+from ..checks.errors import TargetError
+from ..checks.rules import one_of
+from ..checks.say import listed
+from ..layers import bases
+from ..layers.families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
+from ..layers.names import ALL_LINEAR, all_linear
+from .config import LayerConfig, PeftType, matches, option
+from .method import Layout, Method, Placement
 
 
 def along(axis: int, bias: Tensor, y: Tensor) -> Tensor:
@@ -96,53 +95,6 @@ class BitFit(Method["BitFitConfig"]):
         """Shown by print(model)."""
         return f"{tuple(self.shape)}" + ("" if self.rows is None else f", rows={len(self.rows)}")
 
-    @classmethod
-    def view(cls, layer: nn.Module) -> bases.Base | None:
-        """Any layer known to add a bias to its output."""
-        return bases.biased(layer)
-
-    @classmethod
-    def select(
-        cls, layers: dict[str, nn.Module], config: BitFitConfig, model: nn.Module
-    ) -> list[str]:
-        """All layers with a bias, or those of them that `config` names."""
-        names = with_biases(model, layers, config, named=True)
-        target = config.target_modules
-        entries = [] if target is None or isinstance(target, str) else list(target)
-        lost = [entry for entry in entries if not any(matches([entry], name) for name in names)]
-        if not any(bases.biased(layer) for layer in layers.values()):
-            raise TargetError(
-                f"{type(model).__name__} has no biases, so BitFit has nothing to train; take a "
-                f"method that stands beside its weight matrices: LoRA (LoraConfig), IA³ (IA3Config)"
-            )
-        if lost or not names:
-            ends = dict.fromkeys(n.rsplit(".", 1)[-1] for n, m in layers.items() if bases.biased(m))
-            hints = "".join(did_you_mean(entry, ends) for entry in lost)
-            raise TargetError(
-                f"target_modules={lost or target!r} matches no layer with a bias{hints or ';'} "
-                f"the layers with one end in {listed(ends, 40)}"
-            )
-        return names if config.biases == "all" else small(model, names)
-
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: BitFitConfig) -> BitFit:
-        """δb = 0 beside `base`, on its device, in at least float32."""
-        assert base.bias is not None  # `view` lets no other layer through
-        rows = rows_of(base, config)
-        return cls(
-            tuple(base.bias.shape),
-            axis=base.axis,
-            rows=None if rows is None else rows.to(base.device),
-            dtype=base.adapter_dtype,
-            device=base.device,
-        )
-
-    @classmethod
-    def count(cls, base: bases.Base, config: BitFitConfig) -> int:
-        """The width of the bias; a third of it where only Q's rows of a fused one are trained."""
-        rows = rows_of(base, config)
-        return base.out_features if rows is None else len(rows)
-
 
 @dataclass
 class BitFitConfig(LayerConfig):
@@ -157,25 +109,18 @@ class BitFitConfig(LayerConfig):
     peft_type: ClassVar[str] = PeftType.BITFIT
     also_called: ClassVar[dict[str, str]] = {"bias": "biases"}
 
-    biases: str = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "biases", ("all", "small"))
+    biases: str = option("all", one_of("all", "small"))
 
 
 # --- which biases there are ----------------------------------------------------------------------
 
 
-def with_biases(
-    model: nn.Module, layers: dict[str, nn.Module], config: LayerConfig, *, named: bool
-) -> list[str]:
+def with_biases(layout: Layout, config: Any, *, named: bool) -> list[str]:
     """The layers that add a bias to their output, by dotted name, but for those inside heads.
 
     Args:
-        model: the model.
-        layers: its modules, by dotted name.
-        config: its heads, which are trained whole, are left out.
+        layout: the model; its heads, which are trained whole, are left out.
+        config: a `LayerConfig`.
         named: only the layers that `config.target_modules` names, if it names any.
 
     Raises:
@@ -183,14 +128,13 @@ def with_biases(
     """
     fix = "name in target_modules the layers whose biases you want"
     fix = fix if named else "bias='lora_only' trains those of the adapted layers"
-    heads = find_heads(model, config)
     target = config.target_modules if named else None
     if isinstance(target, str) and target.lower() == ALL_LINEAR:
-        skip = output_layers(model, config.task_type)
-        target = [n for n, m in layers.items() if bases.is_linear(m) and n not in skip]
-    mine = {} if target is not None else {"": model}  # the model's own: nothing can stand beside it
-    for name, layer in layers.items():
-        outside = not any(name == head or name.startswith(f"{head}.") for head in heads)
+        target = all_linear(layout.model, layout.modules, config.task_type)
+    # the model's own bias: nothing can stand beside it
+    mine = {} if target is not None else {"": layout.model}
+    for name, layer in layout.modules.items():
+        outside = not any(name == head or name.startswith(f"{head}.") for head in layout.heads)
         if outside and (target is None or matches(target, name)):
             mine[name] = layer
     users: dict[int, list[str]] = {}  # one bias may stand in several modules
@@ -204,13 +148,15 @@ def with_biases(
                 f"all of them; {fix}"
             )
     for name, layer in mine.items():
-        refuse_unknown(name, layer, users, fix)
+        refuse_unknown(name, layer, users, layout, fix)
     return [name for names in users.values() for name in names]
 
 
-def refuse_unknown(name: str, layer: nn.Module, known: Container[int], fix: str) -> None:
+def refuse_unknown(
+    name: str, layer: nn.Module, known: Container[int], layout: Layout, fix: str
+) -> None:
     """Raise TargetError for a parameter that is called a bias and that nobody is known to add."""
-    own = layer.original_module if isinstance(layer, SavedModule) else layer
+    own = layout.taken.get(name, layer)
     for key, bias in own.named_parameters(recurse=own is not layer):
         last = key.rsplit(".", 1)[-1]
         if id(bias) in known or not (last.endswith("bias") or last.startswith("bias_")):
@@ -244,3 +190,43 @@ def rows_of(base: bases.Base, config: BitFitConfig) -> Tensor | None:
         return None
     rows = qkv_rows(base.model, base.out_features)
     return None if rows is None else rows["q"]
+
+
+def biased_names(layout: Layout, config: BitFitConfig) -> list[str]:
+    """All layers with a bias, or those of them that `config` names."""
+    names = with_biases(layout, config, named=True)
+    target, layers = config.target_modules, layout.modules
+    entries = [] if target is None or isinstance(target, str) else list(target)
+    lost = [entry for entry in entries if not any(matches([entry], name) for name in names)]
+    if not any(bases.biased(layer) for layer in layers.values()):
+        raise TargetError(
+            f"{type(layout.model).__name__} has no biases, so BitFit has nothing to train; take a "
+            f"method that stands beside its weight matrices: LoRA (LoraConfig), IA³ (IA3Config)"
+        )
+    if lost or not names:
+        raise unmatched.no_layer_with_bias(
+            lost or target, [n for n, m in layers.items() if bases.biased(m)], lost
+        )
+    return names if config.biases == "all" else small(layout.model, names)
+
+
+def beside(base: bases.Base, config: BitFitConfig) -> BitFit:
+    """δb = 0 beside `base`, on its device, in at least float32."""
+    assert base.bias is not None  # `biased` lets no other layer through
+    rows = rows_of(base, config)
+    return BitFit(
+        tuple(base.bias.shape),
+        axis=base.axis,
+        rows=None if rows is None else rows.to(base.device),
+        dtype=base.adapter_dtype,
+        device=base.device,
+    )
+
+
+def count(base: bases.Base, config: BitFitConfig) -> int:
+    """The width of the bias; a third of it where only Q's rows of a fused one are trained."""
+    rows = rows_of(base, config)
+    return base.out_features if rows is None else len(rows)
+
+
+BITFIT = Placement(build=beside, count=count, sees=bases.biased, select=biased_names)

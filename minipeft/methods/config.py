@@ -1,21 +1,30 @@
-"""What a user asks for: one dataclass per method, checked when it is made.
+"""What a user asks for: one dataclass per method, whose options have their rules beside them.
 
-A config holds numbers and names, never tensors or modules. It is checked in full at construction,
-so that a mistake is reported where it was made; it is never changed by use, so that one config
-serves many models. On disk it is Hugging Face peft's `adapter_config.json`.
+    r: int = option(8, whole(1))
+
+A config holds numbers and names, never tensors or modules. Each option is checked when it is set,
+so that a mistake is reported where it was made. A config is never changed by use, so that one
+serves many models: an adapter keeps a copy of its own, in which nothing that the adapter was built
+from can be changed any more. On disk it is Hugging Face peft's `adapter_config.json`.
 """
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Collection
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from typing_extensions import Self
 
-from .checks import check_bool, check_names, check_pattern, check_string
-from .errors import ConfigError, ConfigTypeError, did_you_mean
+from ..checks.errors import ConfigError, ConfigTypeError
+from ..checks.rules import Rule, flag, names, names_or_pattern, optional, text
+from ..checks.say import did_you_mean
+from ..layers.names import CLASSIFIERS
+
+T = TypeVar("T")
 
 
 class PeftType(str, Enum):
@@ -44,10 +53,41 @@ class TaskType(str, Enum):
 
 # Heads that are new and random when such a model is made, so that they must be trained and saved.
 HEADS = {
-    TaskType.SEQ_CLS: ("classifier", "score"),
-    TaskType.TOKEN_CLS: ("classifier", "score"),
+    TaskType.SEQ_CLS: CLASSIFIERS,
+    TaskType.TOKEN_CLS: CLASSIFIERS,
     TaskType.QUESTION_ANS: ("qa_outputs",),
 }
+
+
+def matches(target: str | Collection[str], name: str) -> bool:
+    """Whether `target_modules=target` means the module with the dotted name `name`.
+
+    The rule is Hugging Face peft's: an entry of a list matches a module whose whole dotted name it
+    is, or whose name ends in "." + entry; a string is a regular expression that must match the
+    whole name.
+    """
+    if isinstance(target, str):
+        return re.fullmatch(target, name) is not None
+    return any(name == entry or name.endswith(f".{entry}") for entry in target)
+
+
+def option(default: T, rule: Rule) -> T:
+    """A field of a config: its default, which is copied if it is a dict, and its rule."""
+    made: dict[str, Any] = {"default": default}
+    if isinstance(default, dict):
+        made = {"default_factory": default.copy}
+    return field(**made, metadata={"rule": rule})  # type: ignore[no-any-return]
+
+
+def task(name: str, value: Any) -> TaskType:
+    """The rule of `task_type`."""
+    allowed = [kind.value for kind in TaskType]
+    if value not in allowed:
+        near = did_you_mean(str(value).upper(), allowed)
+        raise ConfigError(
+            f"{name} must be None or one of {', '.join(allowed)}, got {value!r}{near}"
+        )
+    return TaskType(value)
 
 
 @dataclass
@@ -67,25 +107,28 @@ class PeftConfig:
     peft_type: ClassVar[str] = ""
     # The peft_type on disk, where peft has another name for what the file holds.
     saved_as: ClassVar[str] = ""
-    # Options that the notes name and minipeft lacks, and why; only their default is accepted.
-    not_yet: ClassVar[dict[str, str]] = {}
     # What others call an option: {their name: ours}.
     also_called: ClassVar[dict[str, str]] = {}
+    # The method's further options, each in a file of its own (see `Option`); `register` sets them.
+    pieces: ClassVar[tuple[Any, ...]] = ()
+    # Whether an adapter is built from it: then only what says nothing of its numbers may change.
+    in_use: ClassVar[bool] = False
+    always_free: ClassVar[tuple[str, ...]] = ("inference_mode", "base_model_name_or_path")
 
-    task_type: TaskType | str | None = None
-    inference_mode: bool = False
-    base_model_name_or_path: str | None = None
-    modules_to_save: Collection[str] | None = None
+    task_type: TaskType | str | None = option(None, optional(task))
+    inference_mode: bool = option(False, flag)
+    base_model_name_or_path: str | None = option(None, optional(text))
+    modules_to_save: Collection[str] | None = option(None, optional(names))
 
     def __new__(cls, *args: Any, **options: Any) -> PeftConfig:  # noqa: D102
         # Before the dataclass's own __init__ can say only "unexpected keyword argument".
         for name in options:
-            cls._known(name)
+            cls._rule(name)
         return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._known(name)  # config.lora_alfa = 32 would do nothing, for ever
-        if "in_use" in vars(self) and name not in ("inference_mode", "base_model_name_or_path"):
+        value = self._rule(name)(name, value)  # config.lora_alfa = 32 would do nothing, for ever
+        if self.in_use and name not in self.always_free:
             raise ConfigError(
                 f"{name}={value!r} comes too late: the adapter was made with {name}="
                 f"{getattr(self, name)!r}, and is saved with its config; make another adapter"
@@ -93,8 +136,8 @@ class PeftConfig:
         super().__setattr__(name, value)
 
     @classmethod
-    def _known(cls, name: str) -> None:
-        known = [f.name for f in fields(cls)]
+    def _rule(cls, name: str) -> Rule:
+        known = {f.name: f.metadata.get("rule", anything) for f in fields(cls)}
         if name not in known:
             near = cls.also_called.get(name)
             near = f"; did you mean {near!r}?" if near else did_you_mean(name, known)
@@ -102,29 +145,36 @@ class PeftConfig:
                 f"{cls.__name__} has no option {name!r}{near or '.'} "
                 f"Its options: {', '.join(known)}"
             )
+        rule: Rule = known[name]
+        return rule
 
     def __post_init__(self) -> None:
-        if self.task_type is not None:
-            allowed = [t.value for t in TaskType]
-            if self.task_type not in allowed:
-                hint = did_you_mean(str(self.task_type).upper(), allowed)
-                raise ConfigError(
-                    f"task_type must be None or one of {', '.join(allowed)}, "
-                    f"got {self.task_type!r}{hint}"
-                )
-            self.task_type = TaskType(self.task_type)
-        check_bool(self, "inference_mode")
-        if self.base_model_name_or_path is not None:
-            check_string(self, "base_model_name_or_path")
-        if self.modules_to_save is not None:
-            self.modules_to_save = check_names("modules_to_save", self.modules_to_save)
-        for name, why in self.not_yet.items():
-            value, neutral = getattr(self, name), self.default_of(name)
-            if value is not None and value != neutral:
-                raise ConfigError(
-                    f"{name}={value!r} is not available in this version of minipeft ({why}); "
-                    f"leave {name} out (its value is {neutral!r})"
-                )
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what the rules of single options cannot: options that exclude each other."""
+        for piece in self.asked():
+            piece.check(self)
+
+    def asked(self) -> list[Any]:
+        """Those of the further options that this config asks for, by a value that is theirs."""
+        return [
+            piece
+            for piece in self.pieces
+            if any(getattr(self, name) == value for name, value in piece.when.items())
+            or any(getattr(self, name) != value for name, value in piece.unless.items())
+        ]
+
+    def own(self, **resolved: Any) -> Self:
+        """A copy for one adapter, with what the model decides filled in; from now on it is in use.
+
+        Args:
+            resolved: options by name, which are not checked again.
+        """
+        mine = copy.deepcopy(self)
+        for name, value in {**resolved, "in_use": True}.items():
+            object.__setattr__(mine, name, value)  # past the rules: these come from the model
+        return mine
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it: enums as strings, sets as sorted lists."""
@@ -146,6 +196,11 @@ class PeftConfig:
         return f.default if f.default_factory is MISSING else f.default_factory()
 
 
+def anything(name: str, value: Any) -> Any:
+    """The rule of an option without one."""
+    return value
+
+
 @dataclass
 class LayerConfig(PeftConfig):
     """What the config of every method that works on layers has.
@@ -158,29 +213,5 @@ class LayerConfig(PeftConfig):
         exclude_modules: which of them not: a list or a regular expression, read in the same way.
     """
 
-    # The layers that peft adapts when none are named: {config.model_type: suffixes}.
-    default_targets: ClassVar[dict[str, tuple[str, ...]]] = {}
-
-    target_modules: str | Collection[str] | None = None
-    exclude_modules: str | Collection[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("target_modules", "exclude_modules"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                check_pattern(name, value)
-            elif value is not None:
-                setattr(self, name, check_names(name, value))
-
-    def narrow(self, hits: list[str], every: bool) -> list[str]:
-        """Those of the layers hit by target_modules that further options mean as well."""
-        return hits
-
-    def reshaped(self, model: nn.Module) -> Any:
-        """What the model becomes before it gets the adapter; None: it stays as it is."""
-        return None
-
-    def in_family(self, kind: str | None) -> LayerConfig:
-        """The config with its family's defaults, by `config.model_type`, for what it leaves out."""
-        return self
+    target_modules: str | Collection[str] | None = option(None, optional(names_or_pattern))
+    exclude_modules: str | Collection[str] | None = option(None, optional(names_or_pattern))

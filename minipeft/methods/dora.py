@@ -20,21 +20,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..errors import TargetError
+from ..checks.errors import TargetError
+from ..layers import bases
 from .bitfit import along
 from .lora import LoRALayer
-from .lora_kinds import LoRAConv, LoRAEmbedding
+from .method import Method, Option
 
 
-class DoRALayer(LoRALayer):
+class DoRALayer(Method[Any]):
     """h = (m / ‖V‖) ⊙ (base_output - b + s · B A x) + b.
 
     Args:
         layer: the frozen layer, whose W is read again in every forward pass; or its `Base`.
         rank, lora_alpha, options: as in `LoRALayer`.
+        lora: the LoRA of the layer, made already; None: one for a linear layer.
 
     Attributes:
+        lora: what gives s · B A x, with A and B.
         lora_magnitude_vector: m, shape (out,); beside a convolution (1, out, *1).
 
     Raises:
@@ -48,8 +50,11 @@ class DoRALayer(LoRALayer):
         layer: nn.Module | bases.Base,
         rank: int = 16,
         lora_alpha: float = 32,
+        *,
+        lora: LoRALayer | None = None,
         **options: Any,
     ):
+        super().__init__()
         base = bases.shaped(layer) if isinstance(layer, nn.Module) else layer
         if base is None or not (base.mergeable or base.packed):
             kind = type(layer if base is None else base.layer).__name__
@@ -57,29 +62,30 @@ class DoRALayer(LoRALayer):
                 f"DoRA needs the lengths of the rows of W, and {kind} does not show its W; "
                 f"use_dora=False adapts it with a plain LoRA"
             )
-        shape = super().built_from(base)
-        super().__init__(**shape, rank=rank, lora_alpha=lora_alpha, **options)
-        self.stand_beside(base.layer)
-
-    @classmethod
-    def built_from(cls, base: bases.Base) -> dict[str, Any]:
-        """The layer, as a `Base`."""
-        return {"layer": base}
-
-    def stand_beside(self, layer: nn.Module) -> None:
-        """Read W from `layer`, and start with m = ‖V‖."""
-        base = bases.shaped(layer)
-        assert base is not None
         self.base = base  # not a module: the wrapper has the layer among its own
-        a, b = self.lora_A, self.lora_B
-        m = self.row_lengths(fresh=not b.is_meta and not (b.any() and a.any()))
-        ones = self.lora_B.shape[2:]  # (1, 1) in two dimensions
+        widths = base.in_features, base.out_features
+        self.lora = LoRALayer(*widths, rank, lora_alpha, **options) if lora is None else lora
+        a, b = self.lora.lora_A, self.lora.lora_B
+        m = self.row_lengths(fresh=not b.is_meta and not (b.any() and a.any()))  # m = ‖V‖
+        ones = b.shape[2:]  # (1, 1) in two dimensions
         self.lora_magnitude_vector = nn.Parameter(m.view(1, -1, *ones) if ones else m)
+        self.ranks = self.lora.ranks
+        self.on_disk = {f"lora.{name}": theirs for name, theirs in self.lora.on_disk.items()}
 
-    def stand_on(self, layer: nn.Module) -> None:
-        """Take `layer` for the frozen one when the adapter is attached."""
-        super().stand_on(layer)
-        self.stand_beside(layer)
+    @property
+    def lora_A(self) -> Tensor:
+        """A, as in `LoRALayer`."""
+        return self.lora.lora_A
+
+    @property
+    def lora_B(self) -> Tensor:
+        """B, as in `LoRALayer`."""
+        return self.lora.lora_B
+
+    @property
+    def scaling(self) -> float:
+        """S, as in `LoRALayer`."""
+        return self.lora.scaling
 
     @torch.no_grad()
     def row_lengths(self, fresh: bool = False) -> Tensor:
@@ -106,24 +112,35 @@ class DoRALayer(LoRALayer):
         """x (..., in), base_output (..., out) -> h (..., out), in base_output's dtype."""
         factor, axis = self.factor(), self.base.axis
         if self.base.bias is None:
-            vx = super().forward(x, base_output.to(factor.dtype))
-            return (along(axis, factor, vx) * vx).to(base_output.dtype)
+            vx = self.lora(x, base_output.to(factor.dtype))
+            h: Tensor = (along(axis, factor, vx) * vx).to(base_output.dtype)
+            return h
         bias = along(axis, self.base.bias.to(factor.dtype), base_output)
-        vx = super().forward(x, base_output - bias)
+        vx = self.lora(x, base_output - bias)
         return torch.addcmul(bias, along(axis, factor, vx), vx).to(base_output.dtype)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """The update with dropout on its input only."""
+        # ids have no zero to drop to: an embedding's LoRA drops whole tokens itself
+        return self.forward(self.lora.dropout(x) if x.is_floating_point() else x, y)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W, b -> (m / ‖V‖) ⊙ (W + ΔW), and b as it is; ‖V‖ is that of the layer's own W."""
-        factor = self.factor()
-        folded, own = factor[:, None] * (weight + self.delta_weight()), self.base.bias
+        factor, own = self.factor(), self.base.bias
         if bias is not None and own is not None:  # what was added to b before counts like W x
             bias = factor * (bias - own) + own
-        return (folded, bias) if self.trained_bias is None else self.trained_bias.fold(folded, bias)
+        return factor[:, None] * (weight + self.lora.delta_weight()), bias
 
 
-class DoRAEmbedding(DoRALayer, LoRAEmbedding):
-    """DoRA beside an `nn.Embedding`: a length for each row of W (dim, vocab)."""
+class Directions(Option):
+    """`use_dora=True`."""
 
+    when = {"use_dora": True}
 
-class DoRAConv(DoRALayer, LoRAConv):
-    """DoRA beside a convolution: a length for each kernel, over all its entries."""
+    def built(self, config: Any, method: Any, base: bases.Base) -> tuple[Method[Any], bases.Base]:
+        """A DoRA around the LoRA that was made, whatever the kind of layer."""
+        return DoRALayer(base, lora=method), base
+
+    def count(self, config: Any, base: bases.Base, n: int) -> int:
+        """And a length for each row of W."""
+        return n + base.out_features

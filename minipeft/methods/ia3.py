@@ -12,22 +12,19 @@ Bloom, Hugging Face peft scales Q too; `fused_qkv="kv"` is the paper's reading.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..checks import check_bool, check_choice, check_names, check_pattern
-from ..config import LayerConfig, PeftType
-from ..core import Method
-from ..errors import CheckpointError, TargetError
-from ..families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
-from ..names import matches
-from ..targets import ALL_LINEAR, refuse_unmatched, resolve_default
-
-Layers = dict[str, nn.Module]
+from ..checks import unmatched
+from ..checks.errors import CheckpointError
+from ..checks.rules import flag, names_or_pattern, one_of
+from ..layers import bases
+from ..layers.families import FUSED_NAME, IA3_FEEDFORWARD, IA3_TARGETS, model_type, qkv_rows
+from .config import LayerConfig, PeftType, matches, option
+from .method import Layout, Method, Placement
 
 
 class IA3(Method["IA3Config"]):
@@ -78,78 +75,6 @@ class IA3(Method["IA3Config"]):
         """Shown by print(model)."""
         return f"features={self.vector().numel()}, feedforward={self.changes_input}"
 
-    @classmethod
-    def select(cls, layers: Layers, config: IA3Config, model: nn.Module) -> list[str] | None:
-        """By target_modules' rule; TargetError where another option would do nothing."""
-        kind, given = str(model_type(model)), config.feedforward_modules
-        target = resolve_default(model, config)
-        joins = config.target_modules is None and isinstance(given, list)
-        if joins:  # two lists given are joined in the config already
-            target = list(dict.fromkeys([*target, *given]))  # type: ignore[misc]
-            refuse_unmatched(target, list(layers), [], True)
-        every = isinstance(target, str) and target.lower() == ALL_LINEAR
-        hits = [
-            n for n, m in layers.items() if (every and bases.is_linear(m)) or matches(target, n)
-        ]
-        scaled = config.in_family(kind).feedforward_modules or []
-        fused = [n for n in hits if is_fused(model, n) and not matches(scaled, n)]
-        if config.fused_qkv == "kv" and not fused:
-            raise TargetError(
-                f"fused_qkv='kv' needs a layer that computes Q, K and V together ({FUSED_NAME}); "
-                f"target_modules={target!r} chooses none in {type(model).__name__}; leave it out"
-            )
-        # peft writes its family's entries into every file, whether a pattern chooses them or not.
-        own = isinstance(given, list) and {*given} <= {*IA3_FEEDFORWARD.get(kind, ())}
-        if hits and not own and (isinstance(target, str) or isinstance(given, str)):
-            for part in [given] if isinstance(given, str) else [[entry] for entry in given or ()]:
-                if not any(matches(part, n) for n in hits):
-                    raise TargetError(
-                        f"feedforward_modules={part!r} matches none of the layers that "
-                        f"target_modules={target!r} chooses; a pattern chooses alone, so let it "
-                        f"match them too, or give two lists, which are joined"
-                    )
-        return hits if joins else None
-
-    @classmethod
-    def width(cls, base: bases.Base, config: IA3Config) -> tuple[int, bool, Tensor | None]:
-        """The width of what is scaled, whether it is the input, and K's and V's rows if only they.
-
-        Raises:
-            TargetError: `fan_in_fan_out` is true of a layer that stores (out, in).
-        """
-        if config.fan_in_fan_out and not isinstance(base, bases.Conv1D):
-            raise TargetError(
-                f"fan_in_fan_out=True says that weights are stored (in, out), but "
-                f"{base.kind} stores (out, in); leave fan_in_fan_out out, the layer's class decides"
-            )
-        kind = model_type(base.model)
-        if matches(config.in_family(kind).feedforward_modules or [], base.name):
-            return base.in_features, True, None
-        rows = None
-        if config.fused_qkv == "kv" and is_fused(base.model, base.name):
-            model: Any = base.model
-            # GPT-2's cross-attention has a c_attn of K and V alone, (2d,): all of it counts.
-            if base.out_features == 3 * model.config.hidden_size:
-                parts = qkv_rows(model, base.out_features) or {}
-                rows = torch.cat([parts["k"], parts["v"]])  # (2d,)
-        return base.out_features, False, rows
-
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: IA3Config) -> IA3:
-        """IA³ beside `base`, on its device, in at least float32."""
-        features, feedforward, rows = cls.width(base, config)
-        start = config.init_ia3_weights
-        made = (
-            IA3(features, feedforward, start) if rows is None else FusedIA3(features, rows, start)
-        )
-        return made.to(base.device, base.adapter_dtype)
-
-    @classmethod
-    def count(cls, base: bases.Base, config: IA3Config) -> int:
-        """Out; in on the feed-forward; 2d of 3d where only K and V of a fused layer are scaled."""
-        features, _, rows = cls.width(base, config)
-        return features if rows is None else len(rows)
-
 
 def is_fused(model: nn.Module | None, name: str) -> bool:
     """Whether the layer called `name` computes Q, K and V together, in a layout that we know."""
@@ -198,6 +123,17 @@ class FusedIA3(IA3):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+def some_or_none(name: str, value: Any) -> Any:
+    """The rule of `feedforward_modules`: names or a pattern; an empty list means none."""
+    return (
+        value
+        if value is None
+        else []
+        if value in ([], (), set())
+        else names_or_pattern(name, value)
+    )
+
+
 @dataclass
 class IA3Config(LayerConfig):
     """What an IA³ is: peft's names, defaults and meanings, and `fused_qkv`.
@@ -217,34 +153,108 @@ class IA3Config(LayerConfig):
     also_called: ClassVar[dict[str, str]] = {"init_weights": "init_ia3_weights"}
     default_targets: ClassVar[dict[str, tuple[str, ...]]] = IA3_TARGETS
 
-    feedforward_modules: str | Collection[str] | None = None
-    init_ia3_weights: bool = True
-    fan_in_fan_out: bool = False
-    fused_qkv: str = "qkv"
+    feedforward_modules: str | Collection[str] | None = option(None, some_or_none)
+    init_ia3_weights: bool = option(True, flag)
+    fan_in_fan_out: bool = option(False, flag)
+    fused_qkv: str = option("qkv", one_of("qkv", "kv"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.feedforward_modules, str):
-            check_pattern("feedforward_modules", self.feedforward_modules)
-        elif self.feedforward_modules is not None:
-            none = self.feedforward_modules in ([], (), set())
-            names = [] if none else check_names("feedforward_modules", self.feedforward_modules)
-            self.feedforward_modules = names
-            if self.target_modules is not None and not isinstance(self.target_modules, str):
-                # peft demands that the one holds the other, string by string
-                self.target_modules = list(dict.fromkeys([*self.target_modules, *names]))
-        for name in ("init_ia3_weights", "fan_in_fan_out"):
-            check_bool(self, name)
-        check_choice(self, "fused_qkv", ("qkv", "kv"))
+    def check(self) -> None:
+        """Two lists are joined: peft demands that the one holds the other, string by string."""
+        super().check()
+        names, target = self.feedforward_modules, self.target_modules
+        if isinstance(names, list) and isinstance(target, list) and not {*names} <= {*target}:
+            self.target_modules = list(dict.fromkeys([*target, *names]))
 
-    def in_family(self, kind: str | None) -> IA3Config:
-        """The config with `feedforward_modules` filled in: the default's entries among targets."""
-        if self.feedforward_modules is not None:
-            return self
-        default, target = IA3_FEEDFORWARD.get(str(kind), ()), self.target_modules
-        if target is None or isinstance(target, str):
-            return replace(self, feedforward_modules=list(default))
-        # Of two names one of which ends in the other, the longer means fewer layers.
-        found = [n for n in target for d in default if n == d or n.endswith(f".{d}")]
-        found += [d for n in target for d in default if d.endswith(f".{n}")]
-        return replace(self, feedforward_modules=list(dict.fromkeys(found)))
+
+def feedforward_of(config: IA3Config, kind: str | None) -> str | Collection[str]:
+    """`feedforward_modules`; left out, the entries of the family's default among the targets."""
+    if config.feedforward_modules is not None:
+        return config.feedforward_modules
+    default, target = IA3_FEEDFORWARD.get(str(kind), ()), config.target_modules
+    if target is None or isinstance(target, str):
+        return list(default)
+    # Of two names one of which ends in the other, the longer means fewer layers.
+    found = [n for n in target for d in default if n == d or n.endswith(f".{d}")]
+    found += [d for n in target for d in default if d.endswith(f".{n}")]
+    return list(dict.fromkeys(found))
+
+
+def resolve(config: IA3Config, kind: str | None) -> dict[str, Any]:
+    """The options that the family decides, where they are left out."""
+    resolved: dict[str, Any] = {"feedforward_modules": feedforward_of(config, kind)}
+    if config.target_modules is None and isinstance(config.feedforward_modules, list):
+        joined = [*IA3_TARGETS.get(str(kind), ()), *config.feedforward_modules]
+        resolved["target_modules"] = list(dict.fromkeys(joined))
+    return resolved
+
+
+def joined_names(layout: Layout, config: IA3Config) -> list[str] | None:
+    """The default's layers and those of a list of `feedforward_modules`; else by the usual rule."""
+    given, kind = config.feedforward_modules, model_type(layout.model)
+    if config.target_modules is not None or not isinstance(given, list) or kind not in IA3_TARGETS:
+        return None  # two lists given are joined in the config already
+    target, names = list(dict.fromkeys([*IA3_TARGETS[kind], *given])), layout.modules
+    lost = [entry for entry in target if not any(matches([entry], name) for name in names)]
+    if lost:
+        raise unmatched.entries(lost, list(names))
+    return [name for name in names if matches(target, name)]
+
+
+def refuse_idle(layout: Layout, config: IA3Config, names: list[str]) -> None:
+    """Refuse options that would do nothing beside the layers called `names`.
+
+    Raises:
+        TargetError: which.
+    """
+    kind, given, target = str(model_type(layout.model)), config.feedforward_modules, None
+    target = config.target_modules or list(IA3_TARGETS.get(kind, ()))
+    scaled = feedforward_of(config, kind) or []
+    if config.fused_qkv == "kv" and not any(
+        is_fused(layout.model, n) and not matches(scaled, n) for n in names
+    ):
+        raise unmatched.nothing_fused(target, FUSED_NAME, layout.model)
+    # peft writes its family's entries into every file, whether a pattern chooses them or not.
+    own = isinstance(given, list) and {*given} <= {*IA3_FEEDFORWARD.get(kind, ())}
+    if not own and (isinstance(target, str) or isinstance(given, str)):
+        for part in [given] if isinstance(given, str) else [[entry] for entry in given or ()]:
+            if not any(matches(part, n) for n in names):
+                raise unmatched.no_feedforward(part, target)
+
+
+def width(base: bases.Base, config: IA3Config) -> tuple[int, bool, Tensor | None]:
+    """The width of what is scaled, whether it is the input, and K's and V's rows if only they."""
+    kind = model_type(base.model)
+    if matches(feedforward_of(config, kind) or [], base.name):
+        return base.in_features, True, None
+    rows = None
+    if config.fused_qkv == "kv" and is_fused(base.model, base.name):
+        model: Any = base.model
+        # GPT-2's cross-attention has a c_attn of K and V alone, (2d,): all of it counts.
+        if base.out_features == 3 * model.config.hidden_size:
+            parts = qkv_rows(model, base.out_features) or {}
+            rows = torch.cat([parts["k"], parts["v"]])  # (2d,)
+    return base.out_features, False, rows
+
+
+def beside(base: bases.Base, config: IA3Config) -> IA3:
+    """IA³ beside `base`, on its device, in at least float32."""
+    features, feedforward, rows = width(base, config)
+    start = config.init_ia3_weights
+    made = IA3(features, feedforward, start) if rows is None else FusedIA3(features, rows, start)
+    return made.to(base.device, base.adapter_dtype)
+
+
+def count(base: bases.Base, config: IA3Config) -> int:
+    """Out; in on the feed-forward; 2d of 3d where only K and V of a fused layer are scaled."""
+    features, _, rows = width(base, config)
+    return features if rows is None else len(rows)
+
+
+IA3_PLACEMENT = Placement(
+    build=beside,
+    count=count,
+    defaults=IA3_TARGETS,
+    select=joined_names,
+    demand=refuse_idle,
+    resolve=resolve,
+)

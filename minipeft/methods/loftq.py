@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-import numbers
-import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..checks import check_int
-from ..errors import ConfigError, ConfigTypeError, MinipeftWarning, TargetError, listed
-from ..quant import Quantized, QuantizedLinear, dequantize, quantize
-from ..quant.blocks import refuse_non_finite
+from ..checks import doubts
+from ..checks.errors import ConfigError, ConfigTypeError, TargetError
+from ..checks.rules import integer
+from ..checks.say import listed
+from ..layers import bases
+from ..layers.quant import Quantized, QuantizedLinear, dequantize, quantize
+from ..layers.quant.blocks import refuse_non_finite
+from .method import Layout, Method, Option
 
 QUANT_TYPE = {2: "nf2", 4: "nf4", 8: "nf8"}
 
@@ -46,11 +48,10 @@ class LoftQConfig:
     loftq_iter: int = 1
 
     def __post_init__(self) -> None:
-        check_int(self, "loftq_iter", low=1)
-        bits = self.loftq_bits
-        if not isinstance(bits, numbers.Integral) or int(bits) not in QUANT_TYPE:
-            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {bits!r}")
-        self.loftq_bits = int(bits)
+        self.loftq_iter = integer("loftq_iter", self.loftq_iter, low=1)
+        if isinstance(self.loftq_bits, bool) or self.loftq_bits not in QUANT_TYPE:
+            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {self.loftq_bits!r}")
+        self.loftq_bits = int(self.loftq_bits)
 
 
 def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:
@@ -109,74 +110,90 @@ def loftq(
 
 
 @torch.no_grad()
-def start(method: Any, base: bases.Base, options: Any) -> None:
-    """Fill a LoRA by LoftQ, and give it the quantized layer that it is to stand on.
-
-    Raises:
-        TargetError: the layer does not show its W, is quantized already, or is smaller than r.
-    """
-    if base.packed and not base.fresh:
-        return  # an adapter from a file, on the layer that LoftQ had made
-    if not isinstance(base, (bases.Linear, bases.Conv1D)):
-        raise TargetError(
-            f'init_lora_weights="loftq" quantizes the layer itself and needs its own W, but '
-            f"{base.name or 'the layer'} is a {base.kind}; give the model before quantization"
-        )
-    r, smaller = method.lora_A.shape[0], min(base.in_features, base.out_features)
-    if r > smaller:
-        raise TargetError(
-            f"LoftQ takes r singular directions, and {base.name or 'the layer'} "
-            f"({base.out_features}, {base.in_features}) has {smaller}, got r={r}"
-        )
-    weight, config, name = base.matrix(), LoftQConfig(**options), f"{base.name}.weight"
+def started(method: Any, base: bases.Base, config: LoftQConfig) -> bases.Base:
+    """Fill a LoRA by LoftQ; the quantized layer that it stands on then."""
+    weight, name = base.matrix(), f"{base.name}.weight"
     stored = base.layer.weight  # GPT-2's is turned over, and a NaN's position is told as it is
     refuse_non_finite(stored, stored.abs().amax(-1), name)
-    bits, iterations = config.loftq_bits, config.loftq_iter
+    r, bits, iterations = method.lora_A.shape[0], config.loftq_bits, config.loftq_iter
     q, a, b = loftq(weight, r, method.scaling, bits, iterations, name=name)
     method.lora_A.copy_(a)
     method.lora_B.copy_(b)
     old = base.layer
     layer = QuantizedLinear(q, old._parameters.get("bias"), source_cls=type(old))
     layer.weight_dtype = weight.dtype
-    method.stand_on(layer.train(old.training))
+    return bases.Packed(layer.train(old.training))
 
 
-def fingerprint(model: nn.Module, planned: dict[str, Any]) -> str:
-    """A digest of the quantized layers that an adapter stands on, or will, in the model's order.
+class LoftQ(Option):
+    """`init_lora_weights="loftq"`."""
 
-    Args:
-        model: the model, with or without the adapter.
-        planned: the adapter's modules by the dotted names of their layers.
-    """
+    when = {"init_lora_weights": "loftq"}
+    unless = {"loftq_config": {}}
+    # In the weights file's header: what the quantized weights were.
+    KEY = "loftq_base"
+
+    def check(self, config: Any) -> None:
+        """`loftq_config` becomes a dict (peft's form on disk), with what was left out."""
+        checked = check_loftq(config.init_lora_weights, config.loftq_config)
+        if not config.in_use:
+            config.loftq_config = checked
+
+    def built(self, config: Any, method: Any, base: bases.Base) -> tuple[Method[Any], bases.Base]:
+        """The LoRA, filled, and the layer that takes the frozen one's place.
+
+        Raises:
+            TargetError: the layer has no W of its own, or is smaller than r.
+        """
+        if base.packed:
+            return method, base  # from a file, on the layer that LoftQ had made
+        refuse_other_kinds(base)
+        r, smaller = method.lora_A.shape[0], min(base.in_features, base.out_features)
+        if r > smaller:
+            raise TargetError(
+                f"LoftQ takes r singular directions, and {base.name or 'the layer'} "
+                f"({base.out_features}, {base.in_features}) has {smaller}, got r={r}"
+            )
+        return method, started(method, base, LoftQConfig(**config.loftq_config))
+
+    def demand(
+        self, config: Any, layout: Layout, found: Mapping[str, bases.Base], named: list[str]
+    ) -> None:
+        """No layer may be quantized already.
+
+        Raises:
+            TargetError: one is, or does not show its W.
+        """
+        for base in found.values():
+            refuse_other_kinds(base)
+
+    def header(self, layers: Mapping[str, nn.Module]) -> dict[str, str]:
+        """What the quantized layers were."""
+        return {self.KEY: fingerprint(layers.values())}
+
+    def loaded(self, header: Mapping[str, str], layers: Mapping[str, nn.Module], at: Any) -> None:
+        """Warn where an adapter would stand on other quantized weights than its own."""
+        made, tensors = header.get(self.KEY), [p for m in layers.values() for p in m.buffers()]
+        if made is None or (tensors and all(t.is_meta for t in tensors)):
+            return
+        if fingerprint(layers.values()) != made:
+            doubts.other_quantized_base(at)
+
+
+def refuse_other_kinds(base: bases.Base) -> None:
+    """Refuse a layer whose own W LoftQ cannot quantize."""
+    if not isinstance(base, (bases.Linear, bases.Conv1D)):
+        raise TargetError(
+            f'init_lora_weights="loftq" quantizes the layer itself and needs its own W, but '
+            f"{base.name or 'the layer'} is a {base.kind}; give the model before quantization"
+        )
+
+
+def fingerprint(layers: Any) -> str:
+    """A digest of the quantized ones among these layers, in order."""
     digest = hashlib.sha256()
-    for path, method in planned.items():
-        here = model.get_submodule(path)
-        # while merged, the quantized layer is put aside
-        aside = method.rebase or vars(here).get("packed_layer")
-        layer = aside[0] if aside else getattr(here, "base_layer", here)
+    for layer in layers:
         if isinstance(layer, QuantizedLinear):
             for tensor in layer.quantized().tensors().values():
                 digest.update(b"" if tensor.is_meta else tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def warn_of_other_base(
-    model: nn.Module, planned: dict[str, Any], known: str | None, folder: Any
-) -> None:
-    """Say so if an adapter made by LoftQ would stand on other quantized weights than its own.
-
-    Args:
-        model, planned: as in `fingerprint`.
-        known: the fingerprint in the adapter's file; None if LoftQ did not make it.
-        folder: where the file is.
-    """
-    if known is None or all(p.is_meta for m in planned.values() for p in m.parameters()):
-        return
-    if fingerprint(model, planned) != known:
-        warnings.warn(
-            f"the adapter in {folder} was made by LoftQ beside quantized weights that this model "
-            f"does not have: another base, or one quantized without LoftQ; load it on the model "
-            f"that it was made from, before quantization, and it is quantized again as it was",
-            MinipeftWarning,
-            stacklevel=5,
-        )

@@ -7,57 +7,20 @@ Notation: v virtual tokens, t tokens given in this call, s tokens of text read i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import StateError
-from .families import first_position
-from .lengths import refuse_too_long
-from .rows import batch_size
+from ..checks.errors import StateError
+from ..layers.families import first_position
 
 Inputs = dict[str, Any]
 
 
 def _kind(module: nn.Module) -> Any:
     return type(module)
-
-
-class Forward:
-    """A model's forward with its signature, from which transformers' Trainer picks the columns."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        by_row: Callable[..., AbstractContextManager[None]],
-        warn: Callable[[str | None], str | None],
-    ):
-        self.model, self.by_row, self.warn = model, by_row, warn
-        self.doubtful = False  # whether an adapter is merged
-        self.said: str | None = None  # what was warned of last
-
-    def __call__(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Any:
-        """The model's answer, its hooks included; `adapter_names`: an adapter for each row."""
-        if adapter_names is None:
-            out = self.model(*args, **kwargs)
-        else:
-            with self.by_row(adapter_names, batch_size(args, kwargs)):
-                out = self.model(*args, **kwargs)
-        if self.model.training and torch.is_grad_enabled():
-            parts: Any = out.values() if isinstance(out, Mapping) else out
-            parts = parts if isinstance(out, (Mapping, tuple, list)) else [out]
-            taught = any(getattr(part, "requires_grad", False) for part in parts)
-            if self.doubtful or not taught:
-                self.said = self.warn(self.said)
-        return out
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.model.forward)
 
 
 @cache
@@ -221,3 +184,43 @@ def lengthen_encoder_mask(inputs: Inputs, v: int) -> None:
     text = given(inputs).shape[1] if outputs is None else outputs[0].shape[1] - v
     batch = (given(inputs) if outputs is None else outputs[0]).shape[0]
     inputs["attention_mask"] = longer_mask(inputs.get("attention_mask"), v, text, batch)
+
+
+# --- what has no room ----------------------------------------------------------------------------
+
+
+def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
+    """Refuse a text that is too long after v virtual tokens.
+
+    Where positions are not learned, a text may be longer than what the model was trained on.
+
+    Raises:
+        StateError: with the numbers.
+    """
+    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = None if longest is None else longest - first_position(model)
+    if longest is not None and longest < v + text and (text <= longest or learned(model)):
+        raise StateError(
+            f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
+            f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
+        )
+
+
+def learned(model: Any) -> bool:
+    """Whether each position has a vector of its own, as in GPT-2, BERT and OPT."""
+    longest, words = model.config.max_position_embeddings, model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
+    return any(longest <= table.num_embeddings <= longest + 2 for table in tables)
+
+
+def refuse_fixed_size(past: Any) -> None:
+    """Refuse a cache that was made for the text alone.
+
+    Raises:
+        StateError: with the fix.
+    """
+    if getattr(past, "is_compileable", False):  # transformers' word for tensors of fixed size
+        raise StateError(
+            f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
+            f"leave cache_implementation out, or give a DynamicCache"
+        )

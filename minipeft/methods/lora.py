@@ -11,22 +11,20 @@ stored (in, r), which makes its initialisation too large (lesson 08 shows by how
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import bases
-from ..checks import check_bool, check_choice, check_int, check_number
-from ..config import LayerConfig, PeftType
-from ..core import Method
-from ..families import ATTENTION
-from . import patterns, replication
-from .loftq import LoftQConfig, check_loftq
-from .lora_bias import TrainedBias, only_biases
-from .orthogonal import orthogonal
+from ..checks.rules import flag, one_of, optional, patterns_to, real, unavailable, whole
+from ..layers import bases
+from ..layers.families import ATTENTION
+from .config import LayerConfig, PeftType, anything, option
+from .lora_options.patterns import layer_numbers, list_names
+from .lora_options.replication import ranges
+from .method import LINEAR, Method, Placement
 
 
 def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
@@ -76,14 +74,13 @@ class LoRALayer(Method["LoraConfig"]):
         lora_alpha: α; the update is scaled by α/r, so that changing r keeps its size.
         dropout: probability of dropping an entry of x on the LoRA path; the frozen path keeps all.
         use_rslora, init_lora_weights: see `scaling` and `reset_parameters`.
-        bias: the frozen layer's bias, if it is to be trained as well.
         dtype, device: of A and B.
 
     Attributes:
         lora_A, lora_B, scaling: A, shape (r, in), B, shape (out, r), and s.
     """
 
-    stands_beside = f"{Method.stands_beside}, embeddings and 1- or 2-dimensional convolutions"
+    on_disk = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
 
     def __init__(
         self,
@@ -95,16 +92,15 @@ class LoRALayer(Method["LoraConfig"]):
         dropout: float = 0.0,
         use_rslora: bool = False,
         init_lora_weights: bool | str = True,
-        bias: Tensor | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
         super().__init__()
         self.scaling = scaling(lora_alpha, rank, use_rslora)
+        self.ranks = rank, min(in_features, out_features)
         self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=dtype, device=device))
         self.lora_B = nn.Parameter(torch.empty(out_features, rank, dtype=dtype, device=device))
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
-        self.trained_bias = None if bias is None else TrainedBias(bias, dtype=dtype)
         self.reset_parameters(init_lora_weights)
 
     def reset_parameters(self, init_lora_weights: bool | str = True) -> None:
@@ -112,7 +108,8 @@ class LoRALayer(Method["LoraConfig"]):
 
         True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
         "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
-        ΔW ≠ 0; for tests only. "orthogonal" and "loftq" have files of their own.
+        ΔW ≠ 0; for tests only. "orthogonal" and "loftq", which have files of their own, put theirs
+        in the place of the start of True.
         """
         if init_lora_weights == "gaussian":
             nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
@@ -122,8 +119,6 @@ class LoRALayer(Method["LoraConfig"]):
             nn.init.kaiming_uniform_(self.lora_B, a=math.sqrt(5))
         else:
             nn.init.zeros_(self.lora_B)
-        if init_lora_weights == "orthogonal":
-            orthogonal(self.lora_A, self.lora_B)
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
         """x (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).
@@ -139,8 +134,7 @@ class LoRALayer(Method["LoraConfig"]):
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """The update with dropout on its input only."""
-        h = self.forward(self.dropout(x), y)
-        return h if self.trained_bias is None else self.trained_bias.after(x, h)
+        return self.forward(self.dropout(x), y)
 
     def delta_weight(self) -> Tensor:
         """ΔW = s · B A, shape (out, in)."""
@@ -148,41 +142,12 @@ class LoRALayer(Method["LoraConfig"]):
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W (out, in), b -> W + ΔW, b: one matrix that does what both do."""
-        folded = weight + self.delta_weight()
-        return (folded, bias) if self.trained_bias is None else self.trained_bias.fold(folded, bias)
+        return weight + self.delta_weight(), bias
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         (r, n), out = self.lora_A.flatten(1).shape, self.lora_B.shape[0]
         return f"in_features={n}, out_features={out}, rank={r}, scaling={self.scaling:g}"
-
-    view = staticmethod(bases.shaped)  # linear layers, embeddings, convolutions
-
-    @classmethod
-    def built_from(cls, base: bases.Base) -> dict[str, Any]:
-        """What the constructor takes before the rank, by name: here the widths."""
-        return {"in_features": base.in_features, "out_features": base.out_features}
-
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: LoraConfig) -> Method[Any]:
-        """A LoRA beside `base`, on its device, in at least float32."""
-        from .lora_kinds import build  # LoRALayers all, so that file comes after this one
-
-        return build(base, config)
-
-    def stand_on(self, layer: nn.Module) -> None:
-        """Take `layer` for the frozen one when the adapter is attached (LoftQ's quantized W)."""
-        self.rebase = (layer,)
-
-    @classmethod
-    def count(cls, base: bases.Base, config: LoraConfig) -> int:
-        """R · (in + out); out for DoRA's magnitudes, and out for the bias, where trained."""
-        bias = 0 if config.bias == "none" or base.bias is None else base.bias.numel()
-        r, _ = patterns.strength(config, base.name)
-        own = lora_parameters(base.in_features, base.out_features, r)
-        return bias + base.targeted * (own + config.use_dora * base.out_features)
-
-    companions = staticmethod(only_biases)
 
 
 @dataclass
@@ -199,52 +164,70 @@ class LoraConfig(LayerConfig):
             "loftq": quantize the layers, and start at what that lost (see loftq.py).
         loftq_config: a `LoftQConfig`, or its options as a dict; only with "loftq".
         fan_in_fan_out: weights are stored (in, out); True is refused on an `nn.Linear`.
-        bias: the biases trained as well: "none", "all", or "lora_only" (see lora_bias.py).
+        bias: the biases trained as well: "none", "all", or "lora_only" (lora_options/bias.py).
         rank_pattern, alpha_pattern: another r or α for some layers, by name; layers_to_transform,
-            layers_pattern: in which of the numbered layers (see patterns.py).
-        layer_replication: `[(0, 4), (2, 5)]` runs layers 0 1 2 3 2 3 4 (see replication.py).
+            layers_pattern: in which of the numbered layers (lora_options/patterns.py).
+        layer_replication: `[(0, 4), (2, 5)]` runs layers 0 1 2 3 2 3 4 (lora_options/replication.py).
         trainable_token_indices, megatron_config, megatron_core: refused.
     """
 
     peft_type: ClassVar[str] = PeftType.LORA
-    not_yet: ClassVar[dict[str, str]] = {
-        "trainable_token_indices": "a LoRA on the embedding trains all tokens",
-        "megatron_config": "it needs Megatron's parallel layers",
-        "megatron_core": "it needs Megatron's parallel layers",
-    }
     also_called: ClassVar[dict[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
-    default_targets: ClassVar[dict[str, tuple[str, ...]]] = ATTENTION
 
-    r: int = 8
-    lora_alpha: float = 8
-    lora_dropout: float = 0.0
-    use_rslora: bool = False
-    init_lora_weights: bool | str = True
-    fan_in_fan_out: bool = False
-    bias: str = "none"
-    layers_to_transform: int | list[int] | None = None
-    layers_pattern: str | list[str] | None = None
-    rank_pattern: dict[str, int] = field(default_factory=dict)
-    alpha_pattern: dict[str, float] = field(default_factory=dict)
-    loftq_config: LoftQConfig | dict[str, Any] | None = field(default_factory=dict)
-    use_dora: bool = False
-    layer_replication: list[list[int]] | None = None
-    trainable_token_indices: Any = None
-    megatron_config: Any = None
-    megatron_core: str | None = "megatron.core"
+    r: int = option(8, whole(1))
+    lora_alpha: float = option(8, real(0, open_low=True))
+    lora_dropout: float = option(0.0, real(0, 1))
+    use_rslora: bool = option(False, flag)
+    init_lora_weights: bool | str = option(
+        True, one_of(True, False, "gaussian", "orthogonal", "loftq")
+    )
+    fan_in_fan_out: bool = option(False, flag)
+    bias: str = option("none", one_of("none", "all", "lora_only"))
+    layers_to_transform: int | list[int] | None = option(None, optional(layer_numbers))
+    layers_pattern: str | list[str] | None = option(None, optional(list_names))
+    rank_pattern: dict[str, int] = option({}, patterns_to(whole(1), "{'c_proj': 4}"))
+    alpha_pattern: dict[str, float] = option(
+        {}, patterns_to(real(0, open_low=True), "{'c_proj': 4}")
+    )
+    loftq_config: Any = option({}, optional(anything))
+    use_dora: bool = option(False, flag)
+    layer_replication: list[list[int]] | None = option(None, optional(ranges))
+    trainable_token_indices: Any = option(
+        None, unavailable("a LoRA on the embedding trains all tokens")
+    )
+    megatron_config: Any = option(None, unavailable("it needs Megatron's parallel layers"))
+    megatron_core: str | None = option(
+        "megatron.core", unavailable("it needs Megatron's parallel layers", "megatron.core")
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int(self, "r", low=1)
-        check_number(self, "lora_alpha", low=0, open_low=True)
-        check_number(self, "lora_dropout", low=0, high=1)
-        for name in ("use_rslora", "use_dora", "fan_in_fan_out"):
-            check_bool(self, name)
-        check_choice(self, "init_lora_weights", (True, False, "gaussian", "orthogonal", "loftq"))
-        self.loftq_config = check_loftq(self.init_lora_weights, self.loftq_config)
-        check_choice(self, "bias", ("none", "all", "lora_only"))
-        patterns.check(self)
-        replication.check(self)
 
-    narrow = patterns.narrow
-    reshaped = replication.plan
+def beside(base: bases.Base, config: LoraConfig) -> LoRALayer:
+    """A LoRA beside one layer, on its device, in at least float32."""
+    return LoRALayer(base.in_features, base.out_features, **settings(base, config))
+
+
+def settings(base: bases.Base, config: LoraConfig) -> dict[str, Any]:
+    """What the module of one layer gets beside the layer's widths, by name."""
+    return {
+        "rank": config.r,
+        "lora_alpha": config.lora_alpha,
+        "dropout": config.lora_dropout,
+        "use_rslora": config.use_rslora,
+        "init_lora_weights": config.init_lora_weights,
+        "dtype": base.adapter_dtype,
+        "device": base.device,
+    }
+
+
+def count(base: bases.Base, config: LoraConfig) -> int:
+    """R · (in + out)."""
+    return lora_parameters(base.in_features, base.out_features, config.r)
+
+
+LORA = Placement(
+    build=beside,
+    count=count,
+    sees=bases.shaped,  # linear layers, embeddings, convolutions
+    beside=f"{LINEAR}, embeddings and 1- or 2-dimensional convolutions",
+    defaults=ATTENTION,
+)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .. import bases
-from ..errors import TargetError
+from ..checks.errors import TargetError
+from ..layers import bases
 from .lora import LoRALayer
 
 

@@ -9,7 +9,6 @@ Liu et al., "GPT Understands, Too" (arXiv 2103.10385), section 3. Lecture note:
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -17,11 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_int, check_number
-from ..config import PeftType
-from ..errors import MinipeftWarning
-from ..virtual import PromptConfig
+from ..checks import doubts
+from ..checks.rules import member, optional, real, whole
+from .config import PeftType, option
 from .prompt_tuning import PromptTuning
+from .virtual_tokens import PromptConfig, PromptPlacement
 
 
 class PromptEncoderReparameterizationType(str, Enum):
@@ -91,39 +90,6 @@ class PromptEncoder(PromptTuning["PromptEncoderConfig"]):
         """False while there is a network."""
         return self.mlp_head is None
 
-    @classmethod
-    def for_model(cls, model: Any, config: Any, *, fresh: bool = True) -> PromptEncoder:
-        """The encoder for this model; with `inference_mode`, only the rows it computed."""
-        known = config.of_model(model)
-        kind = PromptEncoderReparameterizationType(config.encoder_reparameterization_type)
-        return cls(
-            config.tokens,
-            known["token_dim"],
-            config.encoder_hidden_size,
-            None if config.inference_mode else kind.value,
-            config.encoder_num_layers,
-            config.encoder_dropout,
-            rows=config.tokens * known["num_transformer_submodules"],
-            device=model.get_input_embeddings().weight.device,
-        )
-
-    @classmethod
-    def count_for(cls, model: Any, config: Any) -> int:
-        """V·d, and the network's: (d·h + h) + (h·h + h) + (h·d + d) for the MLP.
-
-        For the LSTM, whose four gates read the input and the state, with L layers in two
-        directions: 8·h·((d + h + 2) + (L - 1)·(3·h + 2)), and for its head
-        (4·h·h + 2·h) + (2·h·d + d).
-        """
-        known = config.of_model(model)
-        d = known["token_dim"]
-        h = config.encoder_hidden_size or d
-        rows = config.tokens * known["num_transformer_submodules"] * d
-        if config.encoder_reparameterization_type == "LSTM":
-            lstm = 8 * h * ((d + h + 2) + (config.encoder_num_layers - 1) * (3 * h + 2))
-            return int(rows + lstm + (4 * h * h + 2 * h) + (2 * h * d + d))
-        return int(rows + (d * h + h) + (h * h + h) + (h * d + d))
-
 
 @dataclass
 class PromptEncoderConfig(PromptConfig):
@@ -140,31 +106,51 @@ class PromptEncoderConfig(PromptConfig):
 
     peft_type: ClassVar[str] = PeftType.P_TUNING
 
-    encoder_reparameterization_type: PromptEncoderReparameterizationType | str = (
-        PromptEncoderReparameterizationType.MLP
+    encoder_reparameterization_type: PromptEncoderReparameterizationType | str = option(
+        PromptEncoderReparameterizationType.MLP, member(PromptEncoderReparameterizationType)
     )
-    encoder_hidden_size: int | None = None
-    encoder_num_layers: int = 2
-    encoder_dropout: float = 0.0
+    encoder_hidden_size: int | None = option(None, optional(whole(1)))
+    encoder_num_layers: int = option(2, whole(1))
+    encoder_dropout: float = option(0.0, real(0, 1))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        kinds = PromptEncoderReparameterizationType
-        if isinstance(self.encoder_reparameterization_type, kinds):
-            self.encoder_reparameterization_type = self.encoder_reparameterization_type.value
-        check_choice(self, "encoder_reparameterization_type", [kind.value for kind in kinds])
-        self.encoder_reparameterization_type = kinds(self.encoder_reparameterization_type)
-        if self.encoder_hidden_size is not None:
-            check_int(self, "encoder_hidden_size", low=1)
-        check_int(self, "encoder_num_layers", low=1)
-        check_number(self, "encoder_dropout", low=0, high=1)
-        if self.encoder_reparameterization_type == kinds.MLP:
+    def check(self) -> None:
+        """Warn of what the MLP does not have."""
+        super().check()
+        if self.encoder_reparameterization_type == PromptEncoderReparameterizationType.MLP:
             for name in ("encoder_num_layers", "encoder_dropout"):
                 if getattr(self, name) != self.default_of(name):
-                    warnings.warn(
-                        f"{name}={getattr(self, name)} has no effect on the MLP, which always has "
-                        f"three linear layers and no dropout; "
-                        f"encoder_reparameterization_type='LSTM' has both",
-                        MinipeftWarning,
-                        stacklevel=3,
-                    )
+                    doubts.no_effect_on_the_mlp(name, getattr(self, name))
+
+
+def build(model: Any, config: Any) -> PromptEncoder:
+    """The encoder for this model; with `inference_mode`, only the rows it computed."""
+    known = config.of_model(model)
+    return PromptEncoder(
+        config.tokens,
+        known["token_dim"],
+        config.encoder_hidden_size,
+        None if config.inference_mode else config.encoder_reparameterization_type.value,
+        config.encoder_num_layers,
+        config.encoder_dropout,
+        rows=config.tokens * known["num_transformer_submodules"],
+        device=model.get_input_embeddings().weight.device,
+    )
+
+
+def count(model: Any, config: Any) -> int:
+    """V·d, and the network's: (d·h + h) + (h·h + h) + (h·d + d) for the MLP.
+
+    For the LSTM, whose four gates read the input and the state, with L layers in two directions:
+    8·h·((d + h + 2) + (L - 1)·(3·h + 2)), and for its head (4·h·h + 2·h) + (2·h·d + d).
+    """
+    known = config.of_model(model)
+    d = known["token_dim"]
+    h = config.encoder_hidden_size or d
+    rows = config.tokens * known["num_transformer_submodules"] * d
+    if config.encoder_reparameterization_type == "LSTM":
+        lstm = 8 * h * ((d + h + 2) + (config.encoder_num_layers - 1) * (3 * h + 2))
+        return int(rows + lstm + (4 * h * h + 2 * h) + (2 * h * d + d))
+    return int(rows + (d * h + h) + (h * h + h) + (h * d + d))
+
+
+P_TUNING = PromptPlacement(PromptEncoder, build, count)

@@ -10,12 +10,14 @@ states of every layer instead, so that the sequence grows by v in each (lesson 0
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
-from ..config import PeftType
-from .prefix_tuning import PrefixEncoder, PrefixTuningConfig
+from .config import PeftType
+from .prefix_tuning import PrefixEncoder, PrefixTuningConfig, build, count, demand
+from .virtual_tokens import PromptPlacement
 
 
 class PTuningV2(PrefixEncoder["PTuningV2Config"]):
@@ -47,3 +49,6 @@ class PTuningV2Config(PrefixTuningConfig):
 
     peft_type: ClassVar[str] = PeftType.P_TUNING_V2
     saved_as: ClassVar[str] = PeftType.PREFIX_TUNING
+
+
+P_TUNING_V2 = PromptPlacement(PTuningV2, partial(build, kind=PTuningV2), count, demand=demand)

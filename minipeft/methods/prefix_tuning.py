@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_bool, check_choice, check_int
-from ..config import PeftType
-from ..errors import ConfigError
-from ..virtual import CachePrompt, P, PromptConfig
+from ..checks.errors import ConfigError
+from ..checks.rules import flag, one_of, optional, whole
+from .config import PeftType, option
+from .virtual_tokens import CachePrompt, P, PromptConfig, PromptPlacement
 
 
 class PrefixEncoder(CachePrompt[P]):
@@ -96,38 +96,6 @@ class PrefixEncoder(CachePrompt[P]):
         starts = [step * layer % len(rows) for layer in range(self.num_layers)]
         return [(rows[i], rows[i + 1]) for i in starts]
 
-    @classmethod
-    def for_model(cls, model: Any, config: Any, *, fresh: bool = True) -> PrefixEncoder[Any]:
-        """The prefix for this model; with `inference_mode`, only the numbers themselves."""
-        known = config.of_model(model, keys=True)
-        # peft fills the width in whether there is an MLP or not, so a file may have it
-        if fresh and config.encoder_hidden_size is not None and not config.prefix_projection:
-            raise ConfigError(
-                f"encoder_hidden_size={config.encoder_hidden_size} is the width of an MLP that "
-                f"prefix_projection=True asks for; give both, or neither"
-            )
-        return cls(
-            known["num_layers"],
-            config.tokens,
-            known["token_dim"],
-            known["num_attention_heads"],
-            prefix_projection=config.prefix_projection and not config.inference_mode,
-            projection_size=config.encoder_hidden_size,
-            init_weights=config.init_weights,
-            cross_attention=known["num_transformer_submodules"] == 2,
-            device=model.get_input_embeddings().weight.device,
-        )
-
-    @classmethod
-    def count_for(cls, model: Any, config: Any) -> int:
-        """2·L·v·d; with the MLP v·d + (d·h + h) + (h·2·L·d + 2·L·d)."""
-        known = config.of_model(model, keys=True)
-        d, width = known["token_dim"], 2 * known["num_layers"] * known["token_dim"]
-        if not config.prefix_projection:
-            return int(config.tokens * width)
-        h = config.encoder_hidden_size or d
-        return int(config.tokens * d + (d * h + h) + (h * width + width))
-
 
 @dataclass
 class PrefixTuningConfig(PromptConfig):
@@ -142,13 +110,48 @@ class PrefixTuningConfig(PromptConfig):
 
     peft_type: ClassVar[str] = PeftType.PREFIX_TUNING
 
-    prefix_projection: bool = False
-    encoder_hidden_size: int | None = None
-    init_weights: str | None = None
+    prefix_projection: bool = option(False, flag)
+    encoder_hidden_size: int | None = option(None, optional(whole(1)))
+    init_weights: str | None = option(None, one_of(None, "zero"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bool(self, "prefix_projection")
-        if self.encoder_hidden_size is not None:
-            check_int(self, "encoder_hidden_size", low=1)
-        check_choice(self, "init_weights", (None, "zero"))
+
+def build(model: Any, config: Any, kind: type[PrefixEncoder[Any]] | None = None) -> Any:
+    """The prefix for this model; with `inference_mode`, only the numbers themselves.
+
+    Args:
+        model, config: what for; kind: the class, `PrefixEncoder` if left out.
+    """
+    known = config.of_model(model, keys=True)
+    return (kind or PrefixEncoder)(
+        known["num_layers"],
+        config.tokens,
+        known["token_dim"],
+        known["num_attention_heads"],
+        prefix_projection=config.prefix_projection and not config.inference_mode,
+        projection_size=config.encoder_hidden_size,
+        init_weights=config.init_weights,
+        cross_attention=known["num_transformer_submodules"] == 2,
+        device=model.get_input_embeddings().weight.device,
+    )
+
+
+def count(model: Any, config: Any) -> int:
+    """2·L·v·d; with the MLP v·d + (d·h + h) + (h·2·L·d + 2·L·d)."""
+    known = config.of_model(model, keys=True)
+    d, width = known["token_dim"], 2 * known["num_layers"] * known["token_dim"]
+    if not config.prefix_projection:
+        return int(config.tokens * width)
+    h = config.encoder_hidden_size or d
+    return int(config.tokens * d + (d * h + h) + (h * width + width))
+
+
+def demand(config: Any) -> None:
+    """Refuse a width for an MLP that is not asked for; peft fills it in, so a file may have it."""
+    if config.encoder_hidden_size is not None and not config.prefix_projection:
+        raise ConfigError(
+            f"encoder_hidden_size={config.encoder_hidden_size} is the width of an MLP that "
+            f"prefix_projection=True asks for; give both, or neither"
+        )
+
+
+PREFIX_TUNING = PromptPlacement(PrefixEncoder, build, count, demand=demand)

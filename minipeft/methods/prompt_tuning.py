@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_string, shown
-from ..config import PeftType
-from ..errors import ConfigError, ConfigTypeError
-from ..inputs import Inputs, lengthen, lengthen_labels
-from ..virtual import EmbeddingPrompt, P, PromptConfig
+from ..checks.errors import ConfigError, ConfigTypeError
+from ..checks.rules import member, optional, text
+from ..checks.say import shown
+from .config import PeftType, option
+from .longer_inputs import Inputs, lengthen, lengthen_labels
+from .virtual_tokens import EmbeddingPrompt, P, PromptConfig, PromptPlacement
 
 
 class PromptTuningInit(str, Enum):
@@ -92,29 +93,6 @@ class PromptTuning(EmbeddingPrompt[P]):
         """P, (v, d)."""
         return self.soft_prompt
 
-    @classmethod
-    def for_model(cls, model: Any, config: Any, *, fresh: bool = True) -> PromptTuning[Any]:
-        """A prompt for this model, in float32, started as `prompt_tuning_init` says."""
-        known = config.of_model(model)
-        words: nn.Embedding = model.get_input_embeddings()
-        rows = config.tokens * known["num_transformer_submodules"]
-        device = words.weight.device
-        made = cls(rows, known["token_dim"], dtype=torch.float32, device=device)
-        made.num_virtual_tokens = config.tokens
-        if fresh and config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
-            made.copy_rows(words, torch.randint(words.num_embeddings, (rows,)))
-        elif fresh and config.prompt_tuning_init == PromptTuningInit.TEXT:
-            ids = config.text_ids()
-            # too long a text is cut, too short a one repeated
-            made.copy_rows(words, torch.tensor([ids[i % len(ids)] for i in range(rows)]))
-        return made
-
-    @classmethod
-    def count_for(cls, model: Any, config: Any) -> int:
-        """V · d; twice that for an encoder with a decoder."""
-        known = config.of_model(model)
-        return int(config.tokens * known["num_transformer_submodules"] * known["token_dim"])
-
 
 class PromptTunedTransformer(nn.Module):
     """A frozen causal language model with a soft prompt, in one module (003:L311).
@@ -148,6 +126,13 @@ class PromptTunedTransformer(nn.Module):
         return self.base_model(inputs_embeds=self.prompt_tuning(embeds), **inputs)
 
 
+def keywords(name: str, value: Any) -> dict[str, Any]:
+    """The rule of `tokenizer_kwargs`."""
+    if not isinstance(value, dict):
+        raise ConfigTypeError(f"{name} must be a dict, got {shown(value)}")
+    return value
+
+
 @dataclass
 class PromptTuningConfig(PromptConfig):
     """What prompt tuning is: peft's names, defaults and meanings.
@@ -162,31 +147,27 @@ class PromptTuningConfig(PromptConfig):
 
     peft_type: ClassVar[str] = PeftType.PROMPT_TUNING
 
-    prompt_tuning_init: PromptTuningInit | str = PromptTuningInit.RANDOM
-    prompt_tuning_init_text: str | None = None
-    tokenizer_name_or_path: str | None = None
-    tokenizer_kwargs: dict[str, Any] | None = None
+    prompt_tuning_init: PromptTuningInit | str = option(
+        PromptTuningInit.RANDOM, member(PromptTuningInit)
+    )
+    prompt_tuning_init_text: str | None = option(None, optional(text))
+    tokenizer_name_or_path: str | None = option(None, optional(text))
+    tokenizer_kwargs: dict[str, Any] | None = option(None, optional(keywords))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.prompt_tuning_init, PromptTuningInit):
-            self.prompt_tuning_init = self.prompt_tuning_init.value
-        check_choice(self, "prompt_tuning_init", [kind.value for kind in PromptTuningInit])
-        self.prompt_tuning_init = PromptTuningInit(self.prompt_tuning_init)
-        text = self.prompt_tuning_init == PromptTuningInit.TEXT
-        for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
-            if text or getattr(self, name) is not None:
-                check_string(self, name)
+    def check(self) -> None:
+        """A text and its tokenizer, both or neither, as `prompt_tuning_init` says."""
+        super().check()
+        if self.prompt_tuning_init == PromptTuningInit.TEXT:
+            text("prompt_tuning_init_text", self.prompt_tuning_init_text)
+            text("tokenizer_name_or_path", self.tokenizer_name_or_path)
+            return
         for name in ("prompt_tuning_init_text", "tokenizer_kwargs"):
-            if getattr(self, name) is not None and not text:
+            if getattr(self, name) is not None:
+                kind: Any = self.prompt_tuning_init
                 raise ConfigError(
                     f"{name} is used with prompt_tuning_init='TEXT' only, got "
-                    f"prompt_tuning_init={self.prompt_tuning_init.value!r}"
+                    f"prompt_tuning_init={kind.value!r}"
                 )
-        if not isinstance(self.tokenizer_kwargs, dict | None):
-            raise ConfigTypeError(
-                f"tokenizer_kwargs must be a dict, got {shown(self.tokenizer_kwargs)}"
-            )
 
     def text_ids(self) -> list[int]:
         """The token ids of `prompt_tuning_init_text`.
@@ -209,3 +190,35 @@ class PromptTuningConfig(PromptConfig):
         if not ids:
             raise ConfigError(f"the text {self.prompt_tuning_init_text!r} has no tokens")
         return ids
+
+
+def build(model: Any, config: Any) -> PromptTuning[Any]:
+    """A prompt for this model, in float32."""
+    known, words = config.of_model(model), model.get_input_embeddings()
+    rows = config.tokens * known["num_transformer_submodules"]
+    device = words.weight.device
+    made: PromptTuning[Any] = PromptTuning(
+        rows, known["token_dim"], dtype=torch.float32, device=device
+    )
+    made.num_virtual_tokens = config.tokens
+    return made
+
+
+def start(made: PromptTuning[Any], model: Any, config: Any) -> None:
+    """Start from words, as `prompt_tuning_init` says."""
+    words, rows = model.get_input_embeddings(), len(made.soft_prompt)
+    if config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
+        made.copy_rows(words, torch.randint(words.num_embeddings, (rows,)))
+    elif config.prompt_tuning_init == PromptTuningInit.TEXT:
+        ids = config.text_ids()
+        # too long a text is cut, too short a one repeated
+        made.copy_rows(words, torch.tensor([ids[i % len(ids)] for i in range(rows)]))
+
+
+def count(model: Any, config: Any) -> int:
+    """V · d; twice that for an encoder with a decoder."""
+    known = config.of_model(model)
+    return int(config.tokens * known["num_transformer_submodules"] * known["token_dim"])
+
+
+PROMPT_TUNING = PromptPlacement(PromptTuning, build, count, start)

@@ -6,18 +6,19 @@ cache of every layer (prefix tuning, P-tuning v2). `prompts.py` puts them on a m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check_int
-from .config import PeftConfig
-from .core import Method
-from .errors import CheckpointError, ConfigError, StateError, TargetError
-from .families import Sizes, sizes
-from .inputs import Inputs, accepts, given
+from ..checks.errors import CheckpointError, ConfigError, StateError, TargetError
+from ..checks.rules import optional, whole
+from ..layers.families import Sizes, sizes
+from .config import PeftConfig, option
+from .longer_inputs import Inputs, accepts, given
+from .method import Method
 
 SIZES = ("token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers")
 P = TypeVar("P", bound="PromptConfig")
@@ -33,18 +34,11 @@ class PromptConfig(PeftConfig):
         num_transformer_submodules: 1, or 2 for an encoder with a decoder; read from the model too.
     """
 
-    num_virtual_tokens: int | None = None
-    token_dim: int | None = None
-    num_transformer_submodules: int | None = None
-    num_attention_heads: int | None = None
-    num_layers: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int(self, "num_virtual_tokens", low=1)
-        for name in SIZES:
-            if getattr(self, name) is not None:
-                check_int(self, name, low=1)
+    num_virtual_tokens: int | None = option(None, whole(1))
+    token_dim: int | None = option(None, optional(whole(1)))
+    num_transformer_submodules: int | None = option(None, optional(whole(1)))
+    num_attention_heads: int | None = option(None, optional(whole(1)))
+    num_layers: int | None = option(None, optional(whole(1)))
 
     def of_model(self, model: Any, *, keys: bool = False) -> dict[str, int]:
         """The sizes that this model gives the options left out.
@@ -116,6 +110,8 @@ def checkpoints(reader: Any) -> bool:
 class PromptMethod(Method[P]):
     """Virtual tokens before the text. A subclass says what they are; see the two kinds below.
 
+    A `PromptPlacement` at the end of the method's file says how it is built and counted.
+
     Attributes:
         num_virtual_tokens: v.
     """
@@ -123,16 +119,6 @@ class PromptMethod(Method[P]):
     num_virtual_tokens: int
     # Whether the virtual tokens come in as embeddings, so that the text gets longer.
     inserted = True
-
-    @classmethod
-    def for_model(cls, model: nn.Module, config: P, *, fresh: bool = True) -> PromptMethod[P]:
-        """The method's module for one model; `fresh=False`: its values will come from a file."""
-        raise NotImplementedError(f"{cls.__name__} must say how it is built: for_model")
-
-    @classmethod
-    def count_for(cls, model: nn.Module, config: P) -> int:
-        """How many parameters are trained beside this model: the formula."""
-        raise NotImplementedError(f"{cls.__name__} must say how it is counted: count_for")
 
     @staticmethod
     def reader(model: Any) -> nn.Module:
@@ -229,3 +215,22 @@ class CachePrompt(PromptMethod[P]):
             key, value = (x.to(dtype).expand(batch, *x.shape) for x in pair)
             own.update(key, value, layer)
         inputs["past_key_values"] = past
+
+
+@dataclass(frozen=True)
+class PromptPlacement:
+    """How a method with virtual tokens is built: what a `Placement` is for one beside layers.
+
+    Attributes:
+        kind: the method's class.
+        build: (model, config) -> the module for one model.
+        count: (model, config) -> how many parameters are trained beside this model: the formula.
+        start: (module, model, config) gives it its first values, unless they come from a file.
+        demand: (config) refuses options that exclude each other, unless they come from a file.
+    """
+
+    kind: type[PromptMethod[Any]]
+    build: Callable[[Any, Any], PromptMethod[Any]]
+    count: Callable[[Any, Any], int]
+    start: Callable[[Any, Any, Any], None] | None = None
+    demand: Callable[[Any], None] | None = None

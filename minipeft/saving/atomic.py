@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
+from ..checks.errors import CheckpointError
 
 try:
     import fcntl
@@ -173,3 +173,16 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_file(target: Path, write: Callable[[str], Any]) -> None:
+    """Write beside the target, then rename over it: a reader sees the old file or the new one."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        write(name)
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner may read
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

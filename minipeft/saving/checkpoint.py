@@ -1,16 +1,16 @@
 """An adapter on disk, in Hugging Face peft's format: two files in a folder.
 
 adapter_config.json         the config, one JSON object
-adapter_model.safetensors   the tensors, named as `state.py` says
+adapter_model.safetensors   the tensors, named as `keys.py` says
 prompt_encoder.safetensors  on request: the network of a P-tuning or a projected prefix, to resume
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +18,27 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from . import proof, refuse
-from .bases import is_conv1d
-from .config import LayerConfig, PeftConfig
-from .core import Wrapper
-from .encoders import find_encoder, load_encoder
-from .errors import CheckpointError, ConfigError, TargetError
-from .files import (
-    CONFIG,
-    ENCODER,
-    FILES,
-    OURS,
-    WEIGHTS,
-    changed,
-    find_folder,
-    opened,
-)
-from .folder import replace_files
-from .methods import loftq
-from .misfit import (
-    finite,
-    made_for,
-    refuse_larger,
-    refuse_misfit,
-    refuse_place,
-    warn_of_doubts,
-    warn_of_nan,
-)
-from .plans import Plan, plan
-from .refuse import slots
-from .state import (
+from ..checks import doubts, misfit
+from ..checks.errors import CheckpointError, ConfigError, TargetError
+from ..checks.rules import flag
+from ..methods.config import PeftConfig
+from ..methods.virtual_tokens import PromptConfig
+from ..tuner.plan import Choice, Plan, build, choose, counted
+from ..tuner.slots import Wrapper
+from . import atomic, digests, files
+from .files import CONFIG, ENCODER, FILES, OURS, WEIGHTS
+from .keys import (
     FROZEN,
     PROMPT,
     fill,
+    finite,
     get_peft_model_state_dict,
     parts_of,
+    shapes_of,
     tensors_of,
     without_frozen,
 )
-
-# In the weights file's header: what LoftQ's quantized weights were.
-LOFTQ = "loftq_base"
+from .prompt_network import find_encoder, load_encoder
 
 # --- saving --------------------------------------------------------------------------------------
 
@@ -70,12 +50,18 @@ def save_all(
     save_encoder: bool = False,
 ) -> None:
     """Write adapters, given by name: "default" into the directory, others into subfolders."""
-    refuse_place(directory, configs)
+    if not isinstance(directory, (str, os.PathLike)) or not str(directory):
+        raise misfit.no_folder(directory)
+    if not configs:
+        raise misfit.nothing_to_save()
+    places = {name: Path(directory, "" if name == "default" else name) for name in configs}
+    for name, folder in places.items():
+        if name != "default" and folder.is_symlink():
+            raise misfit.leads_out(folder, directory, name)
     for name in configs if save_encoder else ():  # before anything is written
         find_encoder(model, name)
     for name, config in configs.items():
-        folder = Path(directory, "" if name == "default" else name)
-        save(model, config, name, folder, save_encoder)
+        save(model, config, name, places[name], save_encoder)
 
 
 def save(
@@ -102,20 +88,20 @@ def save(
     tensors = get_peft_model_state_dict(model, name)
     if any(tensor.is_meta for tensor in tensors.values()):
         raise CheckpointError(f"adapter {name!r} is on the meta device: it has shapes but no data")
-    warn_of_nan(name, tensors, 3)
+    if bad := [key for key, tensor in tensors.items() if not finite(tensor)]:
+        doubts.not_finite(name, bad)
     values = {**config.to_dict(), "inference_mode": True}
-    if "fan_in_fan_out" in values:  # peft must be told how the layers store W; we look
-        mine = [s for _, s in slots(model) if isinstance(s, Wrapper) and name in s.adapters]
-        mine = [wrapper for wrapper in mine if wrapper.adapters[name].changes_matrix]
-        values["fan_in_fan_out"] = all(is_conv1d(wrapper.base_layer) for wrapper in mine)
+    mine = {p: m for p, m in model.named_modules() if isinstance(m, Wrapper) and name in m.adapters}
+    if "fan_in_fan_out" in values:  # peft must be told how the layers store W
+        into = [w for w in mine.values() if w.adapters[name].changes_matrix]
+        values["fan_in_fan_out"] = all(wrapper.transposed for wrapper in into)
     plain = {key: t.detach().cpu().clone().contiguous() for key, t in tensors.items()}
     header = {"format": "pt", **{key: str(values.pop(key)) for key in OURS & values.keys()}}
-    if values.get("init_lora_weights") == "loftq":
-        mine_at = {path: s.adapters[name] for path, s in slots(model) if name in s.adapters}
-        header[LOFTQ] = loftq.fingerprint(model, mine_at)
+    for option in config.asked():
+        header |= option.header({path: wrapper.frozen() for path, wrapper in mine.items()})
     # Options by name; inside one the order stays: of two patterns the first decides.
     text = json.dumps(dict(sorted(values.items())), indent=2) + "\n"
-    header |= proof.header_for(json.loads(text), plain)
+    header |= digests.header_for(json.loads(text), plain)
     encoder = find_encoder(model, name) if save_encoder else None
 
     def write(stage: Path) -> None:
@@ -123,11 +109,11 @@ def save(
             own = {key: t.detach().cpu().contiguous() for key, t in encoder.state_dict().items()}
             save_file(own, stage / ENCODER)
         save_file(plain, stage / WEIGHTS, metadata=header)
-        proof.settle(stage / WEIGHTS)
+        digests.settle(stage / WEIGHTS)
         (stage / CONFIG).write_text(text, encoding="utf-8")
 
     try:
-        replace_files(place, FILES, write)
+        atomic.replace_files(place, FILES, write)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"adapter {name!r} cannot be written to {place}: {error}; make room or check the "
@@ -159,20 +145,20 @@ def load(
         CheckpointNotFoundError: no folder, or no adapter in it.
         CheckpointError: a damaged file, or an adapter for another base.
     """
-    refuse.non_bool("is_trainable", is_trainable)
-    folder = find_folder(model_id, **where)
-    with opened(folder) as (config, file, weights):
+    flag("is_trainable", is_trainable)
+    folder = files.find_folder(model_id, **where)
+    with files.opened(folder) as (config, file, weights):
         config.inference_mode = not is_trainable
         header = file.metadata() or {}
-        told = proof.read(header, weights)
+        told = digests.read(header, weights)
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        frozen = {key: file.get_tensor(key) for key in shapes if key.endswith(FROZEN)}
-        without_frozen(model, frozen, weights)
-        shapes = {key: shape for key, shape in shapes.items() if key not in frozen}
-        edited = changed(config, told.get("config", {}))
+        if frozen := {key: file.get_tensor(key) for key in shapes if key.endswith(FROZEN)}:
+            without_frozen(model, frozen, weights)
+            shapes = {key: shape for key, shape in shapes.items() if key not in frozen}
+        edited = files.changed(config, told.get("config", {}))
         planned = fit(model, config, name, shapes, folder, edited)
-        with nullcontext() if planned.reshape is None else planned.reshape.tried():
-            loftq.warn_of_other_base(model, planned.methods, header.get(LOFTQ), folder)
+        for option in config.asked():
+            option.loaded(header, planned.frozen(), folder)
         parts, given_tensors = parts_of(planned), {}
         for key, tensor in tensors_of(parts).items():
             given = file.get_tensor(key)
@@ -184,19 +170,23 @@ def load(
                 raise CheckpointError(
                     f"{weights}: {key!r} holds NaN or infinity; train or download it again"
                 )
-            proof.check(key, given, told, weights)
+            digests.check(key, given, told, weights)
             given_tensors[key] = given.to("meta") if tensor.is_meta else given
         if planned.prompt is not None and not planned.prompt.is_stored():
             load_encoder(planned.prompt, folder, given_tensors[PROMPT])
             parts = [part for part in parts if part[1] is not planned.prompt]
         fill(parts, given_tensors)
-    warn_of_doubts(folder / CONFIG, edited, model, config)
+    if edited:
+        doubts.edited(folder / CONFIG, edited)
+    made, here = config.base_model_name_or_path, getattr(model, "config", None)
+    if made and made != getattr(here, "_name_or_path", None):
+        doubts.other_base(folder, made, str(getattr(here, "_name_or_path", "") or ""))
     return planned
 
 
 def fit(
     model: nn.Module,
-    config: LayerConfig,
+    config: PeftConfig,
     name: str,
     shapes: dict[str, tuple[int, ...]],
     folder: Path,
@@ -204,14 +194,34 @@ def fit(
 ) -> Plan:
     """Plan the adapter on this model and compare its keys and shapes with the file's."""
     why = f"; {CONFIG} was changed since ({'; '.join(edited)})" if edited else ""
-    refuse_larger(model, config, shapes, folder)
     try:
-        planned = plan(model, config, name, every=False)
+        choice = choose(model, config)
+        asked, held = size_of(choice, shapes, folder)
+        if asked > held:
+            misfit.larger(asked, held, folder, CONFIG, model, config)
+        planned = build(choice, name)
     except (TargetError, ConfigError) as error:
         raise CheckpointError(
-            f"the adapter in {folder} does not fit this {type(model).__name__}{made_for(config)}: "
-            f"{error}{why}"
+            f"the adapter in {folder} does not fit this {type(model).__name__}"
+            f"{misfit.made_for(config)}: {error}{why}"
         ) from error
-    what = f"the adapter in {folder}"
-    refuse_misfit(tensors_of(parts_of(planned)), shapes, what, config, why)
+    own = shapes_of(tensors_of(parts_of(planned)))
+    wrong = own != shapes and misfit.other_tensors(
+        own, shapes, f"the adapter in {folder}", config, why
+    )
+    if wrong:
+        raise wrong
     return planned
+
+
+def size_of(choice: Choice, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> tuple[int, int]:
+    """How many numbers the config asks for in this model, and how many the files hold."""
+    held = sum(map(math.prod, shapes.values()))
+    if not isinstance(choice.config, PromptConfig):
+        return sum(counted(choice).values()), held
+    if choice.config.inference_mode:
+        widths = [shape[-1] for shape in shapes.values() if shape]
+        return choice.config.tokens * max(widths, default=1), held
+    file = atomic.find(folder, ENCODER)  # with the network that computes them
+    held += file.stat().st_size if file.is_file() else 0
+    return choice.placement.count(choice.layout.model, choice.config), held

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from ..checks.errors import CheckpointError
 
 KEY = "minipeft"
 CONFIG = "adapter_config.json"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,20 +12,18 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from . import folder as folders
-from . import proof
-from .config import LayerConfig
-from .core import REGISTRY
-from .errors import (
+from ..checks.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     ConfigError,
     ConfigTypeError,
     MinipeftError,
-    did_you_mean,
-    listed,
 )
-from .proof import CONFIG as CONFIG
+from ..checks.say import did_you_mean, listed
+from ..methods.config import LayerConfig
+from ..methods.method import REGISTRY
+from . import atomic, digests
+from .digests import CONFIG as CONFIG
 
 WEIGHTS = "adapter_model.safetensors"
 ENCODER = "prompt_encoder.safetensors"
@@ -40,19 +37,6 @@ NEUTRAL: dict[str, Any] = {"qalora_group_size": 16}
 OURS = {"fused_qkv"}
 # Options that may differ from what was saved, since they say nothing of the numbers.
 FREE = {"base_model_name_or_path", "inference_mode", "task_type", "fan_in_fan_out"} | NOTES
-
-
-def replace_file(target: Path, write: Callable[[str], Any]) -> None:
-    """Write beside the target, then rename over it: a reader sees the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
-        write(name)
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner may read
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # --- finding -------------------------------------------------------------------------------------
@@ -112,7 +96,7 @@ def find_folder(
 
 def find_weights(folder: Path) -> Path:
     """The safetensors file; pickles are never loaded, since loading one runs its code."""
-    weights = folders.find(folder, WEIGHTS)
+    weights = atomic.find(folder, WEIGHTS)
     if weights.is_file():
         return weights
     pickle = folder / "adapter_model.bin"
@@ -139,8 +123,8 @@ def load_config(folder: Path, header: Mapping[str, str] | None = None) -> LayerC
         CheckpointNotFoundError, CheckpointError: no file, no JSON object, an unknown `peft_type`,
             or an option that this version does not have.
     """
-    file = folders.find(folder, CONFIG)
-    saved = proof.read(header or {}, folder / WEIGHTS).get("config")
+    file = atomic.find(folder, CONFIG)
+    saved = digests.read(header or {}, folder / WEIGHTS).get("config")
     if file.is_file():
         values = read_json(file)
     elif saved is not None:
@@ -224,8 +208,8 @@ def opened(folder: Path) -> Iterator[tuple[LayerConfig, Any, Path]]:
     Raises:
         CheckpointError: the file is damaged, as far as can be seen without its tensors.
     """
-    with folders.locked(folder, shared=True):
-        if not any(folders.find(folder, name).is_file() for name in (CONFIG, WEIGHTS)):
+    with atomic.locked(folder, shared=True):
+        if not any(atomic.find(folder, name).is_file() for name in (CONFIG, WEIGHTS)):
             load_config(folder)  # says that this is no adapter's folder
         weights = find_weights(folder)
         try:

@@ -15,39 +15,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import refuse
-from .core import Wrapper
-from .errors import AdapterNameError, CheckpointError
-from .methods.lora_kinds import LoRAEmbedding
-from .misfit import refuse_misfit, refuse_non_tensors, warn_of_nan
-from .names import named_layers, original
-from .plans import Plan
-from .prompts import NAME
-from .refuse import slots
-from .tuner import LayerModel
-from .virtual import PromptMethod
+from ..checks import doubts, misfit, refuse
+from ..checks.errors import AdapterNameError, CheckpointError
+from ..methods.virtual_tokens import PromptMethod
+from ..tuner.attach import LayerModel
+from ..tuner.plan import Plan
+from ..tuner.prompts import NAME
+from ..tuner.slots import Slot, named_layers, slots
 
 PREFIX = "base_model.model."
 PROMPT = "prompt_embeddings"
-# Our parameter's name -> its name on disk, where they differ.
-ON_DISK = {
-    "lora_A": "lora_A.weight",
-    "lora_B": "lora_B.weight",
-    "trained_bias.bias": "base_layer.bias",
-}
 FROZEN = ".base_layer.weight"
-EMBEDDING = {"lora_A": "lora_embedding_A", "lora_B": "lora_embedding_B"}
 
 
 def keys_of(
     path: str, adapter: nn.Module, in_wrapper: bool, prefix: str = PREFIX
 ) -> dict[str, str]:
     """{name on disk: name in the module} for the module of one layer."""
-    names = EMBEDDING if isinstance(adapter, LoRAEmbedding) else ON_DISK
-    return {
-        f"{prefix}{path}.{names.get(name, name) if in_wrapper else name}": name
-        for name in adapter.state_dict()
-    }
+    theirs: Any = adapter.on_disk if in_wrapper else {}
+    return {f"{prefix}{path}.{theirs.get(name, name)}": name for name in adapter.state_dict()}
 
 
 # One module of an adapter: its layer's dotted name, the module, and whether a wrapper holds it.
@@ -63,12 +49,13 @@ def inside(model: nn.Module) -> nn.Module:
 def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
     """The modules of one adapter in a model."""
     root = inside(model)
-    there = [(path, slot) for path, slot in slots(root) if adapter_name in slot.adapters]
+    here = [(path, m) for path, m in root.named_modules() if isinstance(m, Slot)]
+    there = [(path, slot) for path, slot in here if adapter_name in slot.adapters]
     if not there:
         raise AdapterNameError(
             f"there is no adapter {adapter_name!r} in this {type(root).__name__}"
         )
-    return [(path, slot.adapters[adapter_name], isinstance(slot, Wrapper)) for path, slot in there]
+    return [(path, slot.adapters[adapter_name], slot.kind == "layer") for path, slot in there]
 
 
 def parts_of(planned: Plan) -> list[Part]:
@@ -108,6 +95,17 @@ def fill(parts: list[Part], tensors: Mapping[str, Tensor]) -> None:
         module.load_state_dict({name: tensors[key] for key, name in names.items()})
 
 
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes, by name."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; whole numbers do not."""
+    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # isfinite knows no float8
+    return bool(wide.isfinite().all())
+
+
 def get_peft_model_state_dict(model: nn.Module, adapter_name: str = "default") -> dict[str, Tensor]:
     """One adapter's tensors under their names on disk, as `save_pretrained` writes them."""
     return tensors_of(parts_in(model, adapter_name))
@@ -122,15 +120,19 @@ def set_peft_model_state_dict(
         CheckpointError: keys, shapes or values do not fit. StateError: the adapter is merged.
             Nothing was copied.
     """
-    parts = parts_in(model, adapter_name)
-    refuse_non_tensors(state_dict)
-    warn_of_nan(adapter_name, state_dict, 1)
-    now = [name for _, slot in slots(model) for name in slot.merged]
-    refuse.merged([adapter_name] if adapter_name in now else [], "set_peft_model_state_dict")
+    parts, here = parts_in(model, adapter_name), slots(inside(model))
+    misfit.refuse_non_tensors(state_dict)
+    if bad := [key for key, tensor in state_dict.items() if not finite(tensor)]:
+        doubts.not_finite(adapter_name, bad)
+    refuse.changes(
+        [adapter_name] if adapter_name in refuse.merged_in(here) else [],
+        "set_peft_model_state_dict",
+    )
     state_dict = without_frozen(inside(model), state_dict, f"the state dict for {adapter_name!r}")
     own = {key: tensor.clone() for key, tensor in tensors_of(parts).items()}
-    shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
-    refuse_misfit(own, shapes, f"the tensors for {adapter_name!r}", None)
+    what = f"the tensors for {adapter_name!r}"
+    if wrong := misfit.other_tensors(shapes_of(own), shapes_of(state_dict), what, None):
+        raise wrong
     try:
         fill(parts, state_dict)
     except CheckpointError:  # a module refused a value: put back what the others took
@@ -149,7 +151,7 @@ def without_frozen(model: nn.Module, given: Mapping[str, Any], what: Any) -> dic
     layers = dict(named_layers(model))
     for key in [key for key in given if key.endswith(FROZEN)]:
         path = key.removeprefix(PREFIX).removesuffix(FROZEN)
-        own = getattr(original(layers[path]), "weight", None) if path in layers else None
+        own = getattr(layers[path], "weight", None) if path in layers else None
         if own is None or own.shape != given[key].shape or not same(own, given[key]):
             raise CheckpointError(
                 f"{what} brings a frozen weight of its own for {path!r}, other than this "

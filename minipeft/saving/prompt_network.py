@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError
+from ..checks.errors import CheckpointError
+from ..methods.virtual_tokens import PromptMethod
+from .atomic import find
 from .files import ENCODER, WEIGHTS
-from .folder import find
-from .state import parts_in
-from .virtual import PromptMethod
+from .keys import parts_in
 
 
 def encoder_of(model: nn.Module, name: str) -> PromptMethod[Any] | None:

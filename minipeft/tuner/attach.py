@@ -6,16 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from . import refuse
-from .config import PeftConfig
-from .core import Slot, Wrapper
-from .errors import StateError, listed
-from .lengths import hold_encoder_layers
-from .plans import Plan, plan
+from ..checks import doubts, refuse
+from ..checks.errors import StateError
+from ..layers.quant import packed
+from ..methods.config import PeftConfig
+from .copies import SavedModule
+from .plan import Plan, plan
 from .prompts import NAME, PromptSlot
-from .quant import packed
-from .refuse import slots
-from .saved import SavedModule
+from .slots import Slot, Wrapper, slots
 
 
 class LayerModel(nn.Module):
@@ -40,9 +38,13 @@ class LayerModel(nn.Module):
         adapter_name: str = "default",
     ):
         super().__init__()
-        refuse.non_model(model)
-        first = plan(model, peft_config, adapter_name) if peft_config is not None else None
-        packed.settle(model)
+        refuse.adapted(model, slots)
+        first = None
+        if peft_config is not None:
+            first = plan(model, peft_config, adapter_name)
+            refuse.attachment(first, {})
+        if any(hasattr(module, "quant_state") for module in model.modules()):
+            packed.settle(model)  # 4-bit layers of bitsandbytes
         self.model = model
         self.reshapes: list[Any] = []
         # Given back by unload: what was trainable before.
@@ -68,33 +70,41 @@ class LayerModel(nn.Module):
 
     def slots(self) -> dict[str, Slot]:
         """The slots, by dotted name inside `self.model`."""
-        return dict(slots(self.model))
+        return slots(self.model)
 
     def attach(self, plan: Plan) -> None:
         """Put a planned adapter into the model, frozen and not active."""
         if plan.reshape is not None:
             plan.reshape.apply()
             self.reshapes.append(plan.reshape)
-        parts: list[tuple[dict[str, Any], type[Wrapper] | type[SavedModule]]] = [
-            (plan.methods, Wrapper),
-            (plan.copies, SavedModule),
-        ]
         made: dict[nn.Module, nn.Module] = {}
-        for modules, kind in parts:
-            for path, module in modules.items():
-                slot = self.model.get_submodule(path)
-                if not isinstance(slot, Slot):
-                    layer, slot = slot, kind(*getattr(module, "rebase", ()) or (slot,))
-                    # not slot.train(): the layer's own children may be in different modes
-                    slot.training = slot.adapters.training = layer.training
-                    made[layer] = slot
-                slot.adapters[plan.name] = module.requires_grad_(False)
-                module.__dict__.pop("rebase", None)  # it stands in the model now
+        for path, method in plan.methods.items():
+            self._put(path, Wrapper, plan.name, method, made, plan.stand_on.get(path))
+        for path, copied in plan.copies.items():
+            self._put(path, SavedModule, plan.name, copied, made)
         self._replace(made)
         hold_encoder_layers(self.model, set(made.values()))
         if plan.prompt is not None:
             place = getattr(self.model, NAME, None) or PromptSlot(self.model)
             place.add(self.model, plan.name, plan.prompt.requires_grad_(False))
+
+    def _put(
+        self,
+        path: str,
+        kind: type[Wrapper] | type[SavedModule],
+        name: str,
+        module: nn.Module,
+        made: dict[nn.Module, nn.Module],
+        stands_on: nn.Module | None = None,
+    ) -> None:
+        """Put one module into the slot at `path`; a new slot is noted in `made`."""
+        slot = self.model.get_submodule(path)
+        if not isinstance(slot, Slot):
+            layer, slot = slot, kind(slot if stands_on is None else stands_on)
+            # not slot.train(): the layer's own children may be in different modes
+            slot.training = slot.adapters.training = layer.training
+            made[layer] = slot
+        slot.adapters[name] = module.requires_grad_(False)
 
     def _release(self, slots: list[Slot]) -> None:
         """Take slots out, and put back what stood there."""
@@ -131,17 +141,11 @@ class LayerModel(nn.Module):
         Raises:
             StateError: something is merged already, a weight is shared, or a layer refuses.
         """
-        refuse.non_bool("requantize", requantize)
-        if self.merged:
-            raise StateError(
-                f"{listed(self.merged)} already merged; call unmerge_adapter() first, "
-                f"or the update would count twice"
-            )
-        refuse.shared_weights(self.model, names)
-        names = refuse.merge_order(self.model, names)
+        here = self.slots()
+        names = refuse.merge(self.model, here, names, requantize)
         done: list[Slot] = []
         try:
-            for slot in self.slots().values():
+            for slot in here.values():
                 slot.merge(names, requantize)
                 done.append(slot)
         except Exception:
@@ -174,6 +178,63 @@ class LayerModel(nn.Module):
             parameter.requires_grad_(name in self._was_trainable)
         return self.model
 
+    def losses(self) -> tuple[list[Any], list[Any]]:
+        """What the last merge rounded off: of plain layers, and of layers that were packed again."""
+        wrappers = [slot for slot in self.slots().values() if isinstance(slot, Wrapper)]
+        again = [w.base_layer for w in wrappers if w.aside is not None]
+        return [w.loss for w in wrappers], [m for m in again if "rounding" in vars(m)]
+
 
 class LoraModel(LayerModel):
     """`LoraModel(model, LoraConfig(...), "default")`: the layers' part of a `PeftModel` alone."""
+
+
+class Disabled:
+    """What `with model.disable_adapter():` enters; called without `with`, it says so.
+
+    Args:
+        layers: the `LayerModel` whose adapters are switched off inside.
+    """
+
+    def __init__(self, layers: LayerModel):
+        self.layers, self.entered = layers, False
+        self.states: dict[Slot, bool] = {}
+        self.merged: tuple[str, ...] = ()
+
+    def __enter__(self) -> None:
+        self.entered = True
+        self.states = {slot: slot.enabled for slot in self.layers.slots().values()}
+        self.merged = self.layers.merged
+        self.layers.unmerge()
+        self.layers.enable(False)
+
+    def __exit__(self, *_: Any) -> None:
+        for slot, enabled in self.states.items():
+            slot.enabled = enabled
+        if self.merged:
+            self.layers.merge(self.merged, self.layers.requantized)
+
+    def __del__(self) -> None:
+        if not self.__dict__.get("entered", True):
+            doubts.not_entered()
+
+
+def hold_encoder_layers(model: nn.Module, slots: set[nn.Module]) -> None:
+    """Let PyTorch's own encoder layers call their parts, of which some are `slots` now.
+
+    In eval mode `nn.TransformerEncoderLayer` computes from its parts' weights, past what stands
+    beside them, unless one of the parts has a hook.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            for part in slots.intersection(layer.children()):
+                part.register_forward_pre_hook(unnested)
+
+
+def unnested(slot: nn.Module, args: Any) -> None:
+    """A hook that is there, and refuses nested tensors, which adapters cannot add to."""
+    if args and getattr(args[0], "is_nested", False):
+        raise StateError(
+            "this nn.TransformerEncoder packs a padded batch into a nested tensor, to which no "
+            "adapter can add: set use_nested_tensor = False on it"
+        )

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .core import Slot
-from .errors import StateError
+from ..checks.errors import StateError
+from .slots import Slot
 
 
 class SavedModule(Slot):
@@ -16,6 +16,8 @@ class SavedModule(Slot):
     Attributes:
         original_module: the module that stood in the model.
     """
+
+    kind = "whole"
 
     def __init__(self, original: nn.Module):
         super().__init__()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import bases
-from .errors import RoundingWarning, StateError, listed
-from .quant.packed import warn_of_packing
+from ..checks.errors import StateError
+from ..checks.say import listed
+from ..layers import bases
 
 
 class Loss(NamedTuple):
@@ -67,19 +66,3 @@ def fold(
         return new, new_bias, NONE
     lost, change = (new - folded).norm().item(), (folded - weight).norm().item()
     return new, new_bias, Loss(lost, change)
-
-
-def warn_of_rounding(model: nn.Module) -> None:
-    """Say how much of the merged ΔW was rounded off, where it is more than a hundredth."""
-    warn_of_packing(model)
-    losses: list[Any] = [m.loss for m in model.modules() if isinstance(vars(m).get("loss"), Loss)]
-    rounded = sum(loss.rounded**2 for loss in losses) ** 0.5
-    change = sum(loss.change**2 for loss in losses) ** 0.5
-    if rounded > 0.01 * change:
-        warnings.warn(
-            f"merging rounds W + ΔW to the weights' 16 bits, and the rounding has "
-            f"{100 * rounded / max(change, 1e-38):.0f} % of the length of ΔW; kept beside the "
-            f"layers the adapter loses nothing, nor merged into a float32 model",
-            RoundingWarning,
-            stacklevel=3,
-        )

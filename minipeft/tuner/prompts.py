@@ -18,9 +18,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .core import Slot
-from .errors import StateError
-from .inputs import (
+from ..checks.errors import StateError
+from ..methods.longer_inputs import (
     Inputs,
     cached,
     lengthen,
@@ -28,10 +27,11 @@ from .inputs import (
     lengthen_labels,
     named,
     padding_first,
+    refuse_fixed_size,
     virtual_first,
 )
-from .lengths import refuse_fixed_size
-from .virtual import PromptMethod
+from ..methods.virtual_tokens import PromptMethod
+from .slots import Slot
 
 NAME = "prompt_encoder"
 
@@ -42,6 +42,8 @@ class PromptSlot(Slot):
     Args:
         model: the transformers model; the slot becomes its submodule `prompt_encoder`.
     """
+
+    kind = "prompt"
 
     def __init__(self, model: Any):
         super().__init__()

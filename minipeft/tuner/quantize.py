@@ -13,16 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import bases, refuse
-from .checks import check_names
-from .config import HEADS
-from .errors import ConfigTypeError, StateError, TargetError, did_you_mean, listed
-from .names import matches
-from .quant import packed
-from .quant.blocks import check_block, refuse_non_finite
-from .quant.codebook import bits_of
-from .quant.linear import QuantizedLinear
-from .targets import linear_names, output_layers
+from ..checks import refuse, unmatched
+from ..checks.errors import ConfigTypeError, StateError, TargetError
+from ..checks.rules import flag
+from ..checks.rules import names as list_of_names
+from ..checks.say import listed
+from ..layers import bases
+from ..layers.names import linear_endings, output_layers
+from ..layers.quant import packed
+from ..layers.quant.blocks import check_block, refuse_non_finite
+from ..layers.quant.codebook import bits_of
+from ..layers.quant.linear import QuantizedLinear
+from ..methods.config import HEADS, matches
+from .slots import slots
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ def quantize_model(
             infinity, by name and position. TargetError: a name that matches nothing, or nothing to
             quantize. StateError: the model has adapters. The model was not changed.
     """
-    refuse.non_model(model)
+    refuse.adapted(model, slots)
     check_block(blocksize, 8 // bits_of(quant_type))
-    refuse.non_bool("double_quant", double_quant)
-    refuse.non_bool("compile", compile)
+    flag("double_quant", double_quant)
+    flag("compile", compile)
     if compute_dtype is not None and not getattr(compute_dtype, "is_floating_point", False):
         raise ConfigTypeError(
             f"compute_dtype must be a floating dtype, such as torch.bfloat16, got {compute_dtype!r}"
@@ -126,16 +129,13 @@ def quantize_model(
 def chosen(model: nn.Module, skip_modules: Collection[str]) -> tuple[list[str], list[str]]:
     """The linear layers to quantize, and those to leave alone, by dotted name."""
     none = skip_modules in ((), [], set())
-    skip = [] if none else check_names("skip_modules", skip_modules)
+    skip = [] if none else list_of_names("skip_modules", skip_modules)
     layers = {name: m for name, m in model.named_modules() if name}
     for entry in skip:
         if not any(matches([entry], name) for name in layers):
-            ends = [*layers, *(name.rsplit(".", 1)[-1] for name in layers)]
-            raise TargetError(
-                f"skip_modules: {entry!r} matches no module{did_you_mean(entry, ends)}"
-            )
+            raise unmatched.entry("skip_modules", entry, layers)
     new_heads = {head for heads in HEADS.values() for head in heads}
-    kept = [*skip, *new_heads, *output_layers(model, None)]
+    kept = [*skip, *new_heads, *output_layers(model, layers)]
     apart = [name for name in layers if matches(kept, name)]
     users: dict[int, int] = {}
     for module in model.modules():
@@ -153,7 +153,7 @@ def chosen(model: nn.Module, skip_modules: Collection[str]) -> tuple[list[str], 
     if not names:
         raise TargetError(
             f"there is no layer to quantize in {type(model).__name__}; its linear layers: "
-            f"{linear_names(model)}; left alone: {listed(left)}"
+            f"{listed(linear_endings(layers), most=20)}; left alone: {listed(left)}"
         )
     return names, left
 
@@ -182,7 +182,7 @@ def prepare_model_for_kbit_training(
     Raises:
         ConfigTypeError: no module, or one that cannot checkpoint. StateError: it has adapters.
     """
-    refuse.non_model(model)
+    refuse.adapted(model, slots)
     enable = getattr(model, "activation_checkpointing_enable", None)  # the newer name
     enable = enable or getattr(model, "gradient_checkpointing_enable", None)
     if use_gradient_checkpointing and enable is None:

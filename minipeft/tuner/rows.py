@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import StateError
+from ..checks.errors import StateError
 
 BASE = "__base__"  # the name of a row that gets no adapter
 
@@ -68,3 +69,16 @@ class Rows:
             name: [row for row, other in enumerate(of_row) if other == name] for name in adapters
         }
         return {k: torch.tensor(rows, device=x.device) for k, rows in places.items() if rows}
+
+
+@contextmanager
+def by_row(slots: Collection[Any], adapter_names: Sequence[str]) -> Iterator[None]:
+    """Inside, row i of a batch gets the adapter adapter_names[i] at each of the slots."""
+    before = [slot.rows for slot in slots]
+    try:
+        for slot in slots:
+            slot.rows = Rows(adapter_names) if slot.enabled else None
+        yield
+    finally:
+        for slot, rows in zip(slots, before, strict=True):
+            slot.rows = rows

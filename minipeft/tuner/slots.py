@@ -1,120 +1,25 @@
-"""The one idea: a PEFT method is a small trainable module beside a frozen layer.
+"""Places in a model where adapters stand: beside one frozen layer, around a module, around the model.
 
     x ──► before(x) ──► frozen layer ──► after(x, y) ──► y
 
-A *method* says what happens before and after, and, if it can, how it folds into W. The *wrapper*
-keeps methods by adapter name beside one frozen layer, and switches, merges and unmerges them.
+A wrapper keeps methods by adapter name beside one frozen layer, and switches, merges and unmerges
+them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import bases, merging
-from .config import PeftConfig
-from .errors import MinipeftError, StateError, listed
-from .quant import packed
+from ..layers import bases
+from ..layers.quant import packed
+from ..methods.method import Method
+from . import merging
 from .rows import Rows
-
-C = TypeVar("C", bound=PeftConfig)
-
-
-class Method(nn.Module, Generic[C]):
-    """A small trainable module beside a frozen layer; every method of the course is one of these.
-
-    A subclass gives `for_layer`, `count`, and what it does: `before`, `after`, or both. `fold` is
-    for methods that can be merged; `view` and `select` for those that stand beside other layers
-    than linear ones, or choose them by another rule; `companions` for those that some option puts
-    beside further layers.
-    """
-
-    # What `view` takes, for an error.
-    stands_beside = (
-        "linear layers (nn.Linear, Conv1D, or a layer with in_features and out_features)"
-    )
-    # Whether `before` changes the input: then W takes it last when several adapters are merged.
-    changes_input = False
-    # Whether `fold` changes W; one that changes b only can be merged into any layer with a bias.
-    changes_matrix = True
-    # Whether it computes from W beside the layer, and so answers otherwise once W has changed.
-    reads_matrix = False
-    # A layer that takes the frozen one's place with the method; a tuple hides it from nn.Module.
-    rebase: tuple[nn.Module, ...] = ()
-
-    @classmethod
-    def view(cls, layer: nn.Module) -> bases.Base | None:
-        """How the method sees a layer, or None if it cannot stand beside it."""
-        return bases.view(layer)
-
-    @classmethod
-    def select(cls, layers: dict[str, nn.Module], config: C, model: nn.Module) -> list[str] | None:
-        """The dotted names in `layers` that `config` means; None: by the rule of target_modules."""
-        return None
-
-    @classmethod
-    def companions(
-        cls,
-        model: nn.Module,
-        layers: dict[str, nn.Module],
-        found: dict[str, bases.Base],
-        config: C,
-        *,
-        every: bool,
-    ) -> dict[str, bases.Base]:
-        """Layers beside those `found` that an option other than target_modules asks for.
-
-        Args:
-            model, layers: the model, and its modules by dotted name.
-            found: those that `config` means so far.
-            every: demand that the option means something in this model.
-        """
-        return {}
-
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: C) -> Method[Any]:
-        """The method's module for one layer, on the layer's device."""
-        raise NotImplementedError(f"{cls.__name__} must say how it is built: for_layer")
-
-    @classmethod
-    def count(cls, base: bases.Base, config: C) -> int:
-        """How many parameters the module has beside this layer: the formula, on its widths."""
-        raise NotImplementedError(f"{cls.__name__} must say how it is counted: count")
-
-    def before(self, x: Tensor) -> Tensor:
-        """What the frozen layer gets: (..., in) -> (..., in)."""
-        return x
-
-    def after(self, x: Tensor, y: Tensor) -> Tensor:
-        """What the next layer gets, from the input (..., in) and the frozen output (..., out)."""
-        return y
-
-    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """W (out, in) and b (out,) of the one layer that does what both do."""
-        raise StateError(
-            f"{type(self).__name__} cannot be merged: it does not fold into one matrix"
-        )
-
-
-REGISTRY: dict[str, tuple[type[PeftConfig], type[Method[Any]]]] = {}
-
-
-def register(config_class: type[PeftConfig], method_class: type[Method[Any]]) -> None:
-    """Make a method known to `get_peft_model`, saving and loading, by its config's `peft_type`."""
-    name = config_class.peft_type
-    REGISTRY[str(getattr(name, "value", name))] = (config_class, method_class)
-
-
-def method_of(config: PeftConfig) -> type[Method[Any]]:
-    """The method class that a config asks for."""
-    if config.peft_type not in REGISTRY:
-        raise MinipeftError(
-            f"no method is registered for {type(config).__name__} (peft_type={config.peft_type!r});"
-            f" known: {listed(REGISTRY)}; register(ConfigClass, MethodClass) adds one"
-        )
-    return REGISTRY[config.peft_type][1]
 
 
 class Slot(nn.Module):
@@ -128,6 +33,8 @@ class Slot(nn.Module):
         rows: during a call with `adapter_names`, which adapter answers which row.
     """
 
+    # What stands here: "layer" methods beside a layer, "whole" modules, or a "prompt".
+    kind = ""
     rows: Rows | None = None
 
     def __init__(self) -> None:
@@ -156,9 +63,23 @@ class Slot(nn.Module):
         raise NotImplementedError
 
 
-class Wrapper(Slot):
-    """Methods beside one frozen layer, `base_layer`: the very object that stood in the model."""
+@dataclass
+class Aside:
+    """A layer that is out of the model for a while, and not one of its modules."""
 
+    layer: nn.Module
+
+
+class Wrapper(Slot):
+    """Methods beside one frozen layer, `base_layer`: the very object that stood in the model.
+
+    Attributes:
+        transposed: whether the layer stores W as (in, out), which Hugging Face peft must be told.
+        aside: while merged, the packed layer whose place a plain one has taken.
+        loss: what the weight's dtype took from the last merge.
+    """
+
+    kind = "layer"
     original_weight: Tensor | None
     original_bias: Tensor | None
 
@@ -168,8 +89,9 @@ class Wrapper(Slot):
         # While merged, what was there before: subtracting would not give the same bits. Not saved.
         self.register_buffer("original_weight", None, persistent=False)
         self.register_buffer("original_bias", None, persistent=False)
-        self.packed_layer: tuple[nn.Module, ...] = ()  # a tuple hides it from nn.Module
+        self.aside: Aside | None = None
         self.loss = merging.NONE
+        self.transposed = bases.is_conv1d(base_layer)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) -> before -> frozen layer -> after -> (..., out)."""
@@ -216,11 +138,11 @@ class Wrapper(Slot):
             old, both = self.base_layer, base.bias if bias is None else bias
             self.base_layer = packed.rebuilt(old, weight, both, requantize)
             self.loss = merging.NONE if requantize else self.loss
-            self.packed_layer = (old,)
+            self.aside = Aside(old)
         elif weight is not None:
             self.original_weight = base.matrix().clone()
             base.write(weight)
-        if bias is not None and base.bias is not None and not self.packed_layer:
+        if bias is not None and base.bias is not None and self.aside is None:
             self.original_bias = base.bias.clone()
             base.bias.copy_(bias)
         self.merged = tuple(here)
@@ -228,21 +150,41 @@ class Wrapper(Slot):
     @torch.no_grad()
     def unmerge(self) -> None:
         """Put back the weights kept by `merge`: bit for bit what was there."""
-        if self.packed_layer:
+        if self.aside is not None:
             device = next((p.device for p in self.base_layer.parameters()), None)
-            self.base_layer = self.packed_layer[0].to(device)
+            self.base_layer = self.aside.layer.to(device)
         base: Any = self._base()
         if self.original_weight is not None:
             base.write(self.original_weight)
         if self.original_bias is not None:
             base.bias.copy_(self.original_bias)
         self.original_weight = self.original_bias = None
-        self.packed_layer = self.merged = ()
+        self.aside, self.merged = None, ()
         self.loss = merging.NONE
 
     def _base(self) -> bases.Base | None:
         return bases.shaped(self.base_layer) or bases.biased(self.base_layer)
 
+    def frozen(self) -> nn.Module:
+        """The layer that the adapters were made beside, merged or not."""
+        return self.base_layer if self.aside is None else self.aside.layer
+
     def released(self) -> nn.Module:
         """The base layer."""
         return self.base_layer
+
+
+def slots(model: nn.Module) -> dict[str, Slot]:
+    """The slots in a model, by dotted name."""
+    return {path: m for path, m in model.named_modules() if isinstance(m, Slot)}
+
+
+def named_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The model's modules by name as before any adapter: a slot counts as what it holds."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if name.startswith(inside) and inside:
+            continue
+        if isinstance(module, Slot):
+            inside += (f"{name}.",)
+        yield name, module.base_layer if isinstance(module, Wrapper) else module

@@ -10,7 +10,7 @@ from machine import Case, Lab, answer
 
 import minipeft
 from minipeft import quantize_model
-from minipeft.quant import quantize_nf4
+from minipeft.layers.quant import quantize_nf4
 
 NAN = float("nan")
 

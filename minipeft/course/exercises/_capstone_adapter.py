@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import PeftConfig
-from ...errors import MinipeftError, StateError, did_you_mean, listed
-from ...files import CONFIG, WEIGHTS, load_config
+from ...checks.errors import MinipeftError, StateError
+from ...checks.say import did_you_mean, listed
+from ...lab.tasks import TASKS, load_task
+from ...lab.training import accuracy, collate, encode
+from ...lab.zoo import load_base
+from ...methods.config import PeftConfig
 from ...model import PeftModel
-from ...tasks import TASKS, load_task
-from ...training import accuracy, collate, encode
-from ...zoo import load_base
+from ...saving.files import CONFIG, WEIGHTS, load_config
 from ..expect import Wrong, describe, expect
 
 LIMIT = 100_000  # bytes of the weights file; the largest allowed is one less
@@ -53,7 +54,7 @@ def grade_adapter(
 
     Args:
         folder: what `save_pretrained` wrote.
-        task: a name in `minipeft.tasks.TASKS`; the adapter was trained on it, with seed 0.
+        task: a name in `minipeft.lab.tasks.TASKS`; the adapter was trained on it, with seed 0.
         base: the model it was trained for, as `load_base` takes it.
 
     Returns:

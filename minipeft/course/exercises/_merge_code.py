@@ -73,7 +73,7 @@ READ_BODY = """\
 CHOOSE = """\
 import torch
 
-from minipeft.methods.weighted import cat, linear, svd
+from minipeft.methods.lora_options.weighted import cat, linear, svd
 
 
 def pair(kind):

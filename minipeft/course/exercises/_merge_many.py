@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...methods import weighted
+from ...methods.lora_options import weighted
 from ..corpus import run_cell
 from ..exercise import find
 from ..expect import Wrong, describe, expect, expect_close

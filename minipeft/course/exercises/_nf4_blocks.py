@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...quant import dequantize, quantize
+from ...layers.quant import dequantize, quantize
 from ..expect import Wrong, describe, expect, expect_close, expect_number
 from ._nf4 import NF4
 

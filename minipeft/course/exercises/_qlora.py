@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...quant import QuantizedLinear, dequantize, levels, quantize
+from ...layers.quant import QuantizedLinear, dequantize, levels, quantize
 from ..expect import Wrong, describe, expect, expect_close, expect_number
 
 

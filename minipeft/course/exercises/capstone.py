@@ -58,9 +58,9 @@ DESIGN = """\
 import torch
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.tasks import load_task
-from minipeft.training import fit
-from minipeft.zoo import load_base
+from minipeft.lab.tasks import load_task
+from minipeft.lab.training import fit
+from minipeft.lab.zoo import load_base
 
 MODEL, TASK = "tiny-gpt2", "mood"
 data = load_task(TASK)
@@ -137,7 +137,7 @@ of one digit.)
         id="capstone.collate",
         lesson=LESSON,
         title="A batch with labels",
-        target="minipeft.training:collate",
+        target="minipeft.lab.training:collate",
         task="""\
 Note 002 (line 159) hands a Trainer rows without labels; it stops with *The model did not return a
 loss*. And rows of different lengths are no tensor. Write what is missing: `pairs` holds the token

@@ -52,7 +52,7 @@ EXERCISES = [
         id="compare.frontier",
         lesson="14_comparison",
         title="The Pareto front",
-        target="minipeft.compare:frontier",
+        target="minipeft.lab.compare:frontier",
         task="""\
 `points` has for each method its trained parameters and its loss; less is better in both. Return the
 names of the methods that no other one beats, those with the fewest parameters first. A method is

@@ -119,7 +119,7 @@ known; you need not make use of it.
         id="family.embedding",
         lesson="09_lora_family",
         title="LoRA on an embedding",
-        target="minipeft.methods.lora_kinds:LoRAEmbedding.forward",
+        target="minipeft.methods.lora_options.embedding:LoRAEmbedding.forward",
         task="""\
 `x` (...) holds token numbers, `base_output` (..., dim) their embeddings. Return
 base_output + s · B A x, (..., dim), where x stands for its one-hot vector, in the dtype of
@@ -140,7 +140,7 @@ also looks after dropout, padding tokens and Gemma's scaled rows; you need not.)
         id="family.conv",
         lesson="09_lora_family",
         title="LoRA on a convolution",
-        target="minipeft.methods.lora_kinds:LoRAConv.forward",
+        target="minipeft.methods.lora_options.embedding:LoRAConv.forward",
         task="""\
 Return base_output + s · B * (A * x), for `x` (n, in, height, width) and `base_output`
 (n, out, height', width'), in the dtype of `base_output`.
@@ -195,7 +195,7 @@ Keep the names `lora_a` and `lora_b`, both `nn.Conv2d`.
         id="family.meant",
         lesson="09_lora_family",
         title="Which layers a pattern means",
-        target="minipeft.methods.patterns:meant",
+        target="minipeft.methods.lora_options.patterns:meant",
         task="""\
 Return whether the key of a `rank_pattern` means the layer called `name`: True if the key is the
 whole dotted name, or its end from a dot on. The key is a regular expression.
@@ -215,7 +215,7 @@ whole dotted name, or its end from a dot on. The key is a regular expression.
         id="family.order_of",
         lesson="09_lora_family",
         title="Which layers run",
-        target="minipeft.methods.replication:order_of",
+        target="minipeft.methods.lora_options.replication:order_of",
         task="""\
 `ranges` is what `layer_replication` is given, a list of (start, end). Return the numbers of the
 layers in the order in which they run, a list: `[(0, 4), (2, 5)]` gives `[0, 1, 2, 3, 2, 3, 4]`.

@@ -47,7 +47,7 @@ EXERCISES = [
         id="inside.conv1d",
         lesson="02_inside",
         title="A Conv1D as one matrix W (out, in)",
-        target="minipeft.bases:Conv1D.matrix",
+        target="minipeft.layers.bases:Conv1D.matrix",
         task="""\
 Return W (out, in) of GPT-2's `Conv1D`, which computes y = x · weight + b with `self.layer.weight`
 stored as (in, out). Return a view, not a copy: writing into it must write into the layer, since
@@ -85,7 +85,7 @@ Mend the function: it returns (in, out) for an `nn.Linear` and for a `Conv1D`.
         id="inside.parameters",
         lesson="02_inside",
         title="Count with a tied head",
-        target="minipeft.counting:parameters",
+        target="minipeft.lab.counting:parameters",
         task="""\
 Return the number of parameters of `model`, frozen ones too. A tensor that two modules share (a
 tied head) counts once; buffers are no parameters.
@@ -143,7 +143,7 @@ the triple (q, k, v), each (batch, heads, time, width).
         id="inside.matches",
         lesson="02_inside",
         title="Which modules a name means",
-        target="minipeft.names:matches",
+        target="minipeft.tuner.names:matches",
         task="""\
 Does `target_modules=target` mean the module with the dotted name `name`? Return True or False.
 

@@ -38,7 +38,7 @@ Whatever happens, the profile function that was set before is set again afterwar
         id="inside_peft.replace",
         lesson=LESSON,
         title="Put the wrappers into the model",
-        target="minipeft.tuner:LayerModel._replace",
+        target="minipeft.tuner.attach:LayerModel._replace",
         task="""\
 `new` is `{layer: wrapper}`. Put `new[layer]` wherever `layer` stands in `self.model`. The wrapper
 already holds the layer: there it must stay. A layer can stand in several places, even twice in one
@@ -59,7 +59,7 @@ takes the wrappers out again.
         id="inside_peft.activate",
         lesson=LESSON,
         title="Switch adapters",
-        target="minipeft.core:Slot.activate",
+        target="minipeft.tuner.slots:Slot.activate",
         task="""\
 `self.adapters` is an `nn.ModuleDict`: the adapters that stand at this layer, by name. Not every
 adapter of the model stands at every layer. Set `self.active` to the tuple of those of `names` that

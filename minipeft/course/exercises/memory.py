@@ -53,7 +53,7 @@ EXERCISES = [
         id="memory.bytes",
         lesson="01_why_peft",
         title="Bytes, part by part",
-        target="minipeft.counting:training_bytes",
+        target="minipeft.lab.counting:training_bytes",
         task="""\
 Return the bytes that training holds as a dictionary, `{part: bytes}`: first `"frozen weights"`,
 then the parts of `BYTES[convention]` for the trained parameters, in their order.

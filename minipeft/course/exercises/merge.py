@@ -37,7 +37,7 @@ stays the same parameter throughout, since an optimizer or a second name may hol
         id="merge.forward",
         lesson=LESSON,
         title="Beside the layer, unless merged",
-        target="minipeft.core:Wrapper.forward",
+        target="minipeft.tuner.slots:Wrapper.forward",
         task="""\
 Run the frozen layer `self.base_layer` with the adapters that act here:
 
@@ -125,7 +125,7 @@ saved in bfloat16. How many bytes do its numbers take in the file (the header le
         id="merge.cat",
         lesson=LESSON,
         title="The exact sum of several adapters",
-        target="minipeft.methods.weighted:cat",
+        target="minipeft.methods.lora_options.weighted:cat",
         task="""\
 `parts` holds for each adapter A (rᵢ, in), B (out, rᵢ) and the number wᵢ·sᵢ, which may be negative.
 Return the pair A (Σr, in), B (out, Σr) of one adapter with B A = Σ wᵢ sᵢ Bᵢ Aᵢ. The ranks may
@@ -144,7 +144,7 @@ differ.
         id="merge.svd",
         lesson=LESSON,
         title="The nearest of a given rank",
-        target="minipeft.methods.weighted:svd",
+        target="minipeft.methods.lora_options.weighted:svd",
         task="""\
 As before, but return A (rank, in) and B (out, rank) whose product is the *nearest* to the sum
 Σ wᵢ sᵢ Bᵢ Aᵢ. `cat(parts)` is there: it gives factors of the sum. Where the sum has a lower rank
@@ -165,7 +165,7 @@ a right answer you may form it.)
         id="merge.rows",
         lesson=LESSON,
         title="One batch for many users",
-        target="minipeft.rows:Rows.through",
+        target="minipeft.tuner.rows:Rows.through",
         task="""\
 `self.of(x, adapters)` gives `{name: rows}`: for each adapter the numbers of its rows of x
 (rows, ...), as a tensor of integers. Rows of "__base__" are in none.

@@ -11,7 +11,7 @@ TURN = '    # YOUR TURN\n    raise NotImplementedError("your turn")'
 ROUNDED = '''\
 import torch
 
-from minipeft.quant import levels
+from minipeft.layers.quant import levels
 
 
 def rounded(w, blocksize=64):
@@ -44,7 +44,7 @@ BITS_BODY = """\
 DATA = """\
 import torch
 
-from minipeft.quant import dequantize, quantize
+from minipeft.layers.quant import dequantize, quantize
 
 
 def tailed():
@@ -74,7 +74,7 @@ EXERCISES = [
         id="nf4.normal_float",
         lesson="11_nf4",
         title="The levels",
-        target="minipeft.quant.codebook:normal_float",
+        target="minipeft.layers.quant.codebook:normal_float",
         task="""\
 Return the 2ᵏ levels of a normal float, ascending, float32, for k = `bits`. With n = 2ᵏ and
 p = `largest_probability(bits)`:
@@ -101,7 +101,7 @@ p = `largest_probability(bits)`:
         id="nf4.nearest",
         lesson="11_nf4",
         title="The nearest code",
-        target="minipeft.quant.blocks:nearest",
+        target="minipeft.layers.quant.blocks:nearest",
         task="""\
 `scaled` (n,) holds weights divided by their block's scale, in [-1, 1]. Return the code of the level
 that is nearest to each, uint8, (n,).
@@ -122,7 +122,7 @@ which takes a slice at a time; you need not use it.)
         id="nf4.pack",
         lesson="11_nf4",
         title="Two codes in a byte",
-        target="minipeft.quant.blocks:pack",
+        target="minipeft.layers.quant.blocks:pack",
         task="""\
 `codes` (n,) is uint8, each below 2^bits; `bits` is 2, 4 or 8, and n fills whole bytes. Return the
 bytes, uint8, (n · bits / 8,). The first code of a byte stands in its high bits: for four bits

@@ -8,7 +8,7 @@ from . import _qlora as checks
 TURN = '    # YOUR TURN\n    raise NotImplementedError("your turn")'
 
 BACKWARD = '''\
-from minipeft.quant import dequantize
+from minipeft.layers.quant import dequantize
 
 
 def backward(dy, x, q, lora_A, lora_B, s):
@@ -40,7 +40,7 @@ MENDED = """\
     return total"""
 
 REPACK = '''\
-from minipeft.quant import dequantize, quantize
+from minipeft.layers.quant import dequantize, quantize
 
 
 def lost(q, lora_A, lora_B, s):

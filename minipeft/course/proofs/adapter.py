@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ... import get_peft_model
-from ...core import Wrapper
-from ...counting import parameters, training_bytes
+from ...lab.counting import parameters, training_bytes
 from ...methods.adapter import Adapter, AdapterConfig, adapter_parameters
+from ...tuner.slots import Wrapper
 from ..claims import hold, proves
 from ..oracle import import_peft
 

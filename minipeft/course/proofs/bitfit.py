@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...counting import count, meta_model, parameters
-from ...errors import TargetError
+from ...checks.errors import TargetError
+from ...lab.counting import count, meta_model, parameters
 from ...methods.bitfit import BitFitConfig
 from ...methods.lora import LoraConfig
 from ...model import get_peft_model

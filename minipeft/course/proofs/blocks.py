@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ... import LoraConfig, get_peft_model
-from ...counting import meta_model
-from ...errors import MinipeftError
+from ...checks.errors import MinipeftError
+from ...lab.counting import meta_model
 from ...methods.lora import scaling
 from ..claims import hold, proves
 from .lora import NotesLoRALinear

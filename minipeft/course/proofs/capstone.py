@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...zoo import ASSETS
+from ...lab.zoo import ASSETS
 from ..claims import hold, proves
 
 

@@ -1,4 +1,4 @@
-"""The proofs of lesson 14: the notes' comparison beside the runs of `minipeft.compare`."""
+"""The proofs of lesson 14: the notes' comparison beside the runs of `minipeft.lab.compare`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...compare import load
+from ...lab.compare import load
 from ..claims import hold, proves
 
 # method: (performance in %, speed) as note 003 has them, lines 380 to 385; full is 100 % and 1.
@@ -106,7 +106,7 @@ def recipe_rate() -> str:
 @proves("compare-own-rates")
 def own_rates() -> str:
     """The best of each method's rates in the committed sweep."""
-    from ...compare.runs import chosen
+    from ...lab.compare.runs import chosen
 
     best = chosen(load()["runs"])
     factor = best["lora"] / best["full"]

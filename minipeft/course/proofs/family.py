@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ... import LoraConfig, get_peft_model
-from ...counting import count, meta_model
-from ...errors import ConfigError
+from ...checks.errors import ConfigError
+from ...lab.counting import count, meta_model
 from ...methods.lora import LoRALayer, scaling
-from ...methods.patterns import strength
+from ...methods.lora_options.patterns import strength
 from ..claims import hold, proves
 
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ... import LoraConfig, get_peft_model
-from ...counting import count
+from ...lab.counting import count
 from ...methods.dora import DoRALayer
 from ...methods.lora import lora_parameters
-from ...methods.lora_kinds import LoRAConv
-from ...methods.replication import order_of
+from ...methods.lora_options.conv import LoRAConv
+from ...methods.lora_options.replication import order_of
 from ..claims import hold, proves
 
 

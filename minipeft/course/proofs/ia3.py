@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ...counting import count
+from ...lab.counting import count
 from ...methods.ia3 import IA3, FusedIA3, IA3Config
 from ..claims import hold, proves
 

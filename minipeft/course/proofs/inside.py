@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...counting import count, meta_model
-from ...errors import TargetError
+from ...checks.errors import TargetError
+from ...lab.counting import count, meta_model
 from ...methods.lora import LoraConfig
-from ...targets import find_targets
+from ...tuner.plan import choose
 from ..claims import hold, proves
 
 
@@ -46,7 +46,7 @@ def small(kind: str) -> nn.Module:
 def hits(model: nn.Module, target: str | list[str]) -> list[str]:
     """The names that a target means; none if it means no module."""
     try:
-        return list(find_targets(model, LoraConfig(target_modules=target)))
+        return list(choose(model, LoraConfig(target_modules=target)).layers)
     except TargetError:
         return []
 
@@ -102,7 +102,7 @@ def target_rule() -> str:
     hold(hits(gpt2, r".*h\.1\.attn\.c_attn") == hits(gpt2, [one]) == [one], "one layer")
     hold(len(hits(gpt2, ["c_attn"])) == 2 and not hits(gpt2, "c_attn"), "a suffix is no pattern")
     try:
-        find_targets(nn.Sequential(nn.Linear(2, 2)), LoraConfig())
+        choose(nn.Sequential(nn.Linear(2, 2)), LoraConfig())
     except TargetError:
         return "list: exact or suffix; string: whole name; no default for a plain module"
     hold(False, "a plain module has no default")

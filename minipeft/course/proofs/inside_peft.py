@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ... import LoraConfig, PrefixTuningConfig
-from ...errors import ConfigError
+from ...checks.errors import ConfigError
 from ..claims import Proof, hold, proves
 from ..oracle import import_peft
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ... import LoftQConfig, LoraConfig, get_peft_model, quantize_model
-from ...errors import ConfigError
+from ...checks.errors import ConfigError
+from ...layers.quant import QuantizedLinear, dequantize, quantize
 from ...methods import loftq as module
 from ...methods.loftq import loftq
-from ...quant import QuantizedLinear, dequantize, quantize
 from ..claims import hold, proves
 from .qlora import rows, small
 

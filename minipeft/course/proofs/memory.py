@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...counting import training_bytes
+from ...lab.counting import training_bytes
 from ..claims import hold, proves
 
 GB = 1e9

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ... import LoraConfig, get_peft_model
-from ...core import Wrapper
 from ...methods.lora import LoRALayer
+from ...tuner.slots import Wrapper
 from ..claims import hold, proves
 from ..oracle import import_peft
 

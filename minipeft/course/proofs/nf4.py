@@ -10,7 +10,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from ...quant import dequantize, levels, quantize
+from ...layers.quant import dequantize, levels, quantize
 from ..claims import hold, proves
 
 P_MAX = 929 / 960  # the mean of 31/32 and 29/30

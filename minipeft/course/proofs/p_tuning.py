@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import MinipeftWarning
+from ...checks.errors import MinipeftWarning
 from ...methods.p_tuning import PromptEncoder, PromptEncoderConfig
 from ...methods.prompt_tuning import PromptTuning
 from ..claims import hold, proves

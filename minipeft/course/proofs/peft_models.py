@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ... import LoraConfig, LoraModel, PeftModel, get_peft_model
-from ...errors import CheckpointNotFoundError, TargetError
+from ...checks.errors import CheckpointNotFoundError, TargetError
 from ..claims import hold, proves
 from ..oracle import import_peft
 from .inside_peft import bases, of_peft

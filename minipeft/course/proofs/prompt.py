@@ -7,8 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...methods.prompt_tuning import PromptTunedTransformer, PromptTuning, PromptTuningConfig
-from ...zoo import ASSETS
+from ...lab.zoo import ASSETS
+from ...methods.prompt_tuning import (
+    PROMPT_TUNING,
+    PromptTunedTransformer,
+    PromptTuning,
+    PromptTuningConfig,
+    start,
+)
 from ..claims import hold, proves
 from .lora import LLAMA
 
@@ -111,7 +117,9 @@ def length() -> str:
             prompt_tuning_init_text="briefly :",
             tokenizer_name_or_path=str(ASSETS / "tiny-gpt2"),
         )
-        rows = PromptTuning.for_model(model, config).virtual_tokens()  # (v, d)
+        made: Any = PROMPT_TUNING.build(model, config)
+        start(made, model, config)
+        rows = made.virtual_tokens()  # (v, d)
         found = torch.cdist(rows, model.get_input_embeddings().weight).argmin(1)
         starts.append(found.tolist())
     hold(starts == [[11], [11, 12], [11, 12, 11, 12, 11]], f"{starts}")
@@ -204,7 +212,7 @@ def share() -> str:
 def cells() -> str:
     """A model that has virtual tokens is given virtual tokens again."""
     from ... import get_peft_model
-    from ...errors import MinipeftError
+    from ...checks.errors import MinipeftError
 
     config = PromptTuningConfig(num_virtual_tokens=V, task_type="CAUSAL_LM")
     model = get_peft_model(tiny("GPT2"), config)

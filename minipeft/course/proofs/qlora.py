@@ -15,9 +15,9 @@ from ... import (
     prepare_model_for_kbit_training,
     quantize_model,
 )
-from ...counting import parameters
-from ...quant.packed import hidden_parameters
-from ...zoo import load_base
+from ...lab.counting import parameters
+from ...lab.zoo import load_base
+from ...layers.quant.packed import hidden_parameters
 from ..claims import hold, proves
 
 

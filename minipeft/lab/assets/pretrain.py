@@ -1,7 +1,7 @@
-"""Rebuild the bundled models: `python -m minipeft.assets.pretrain all --out FOLDER`.
+"""Rebuild the bundled models: `python -m minipeft.lab.assets.pretrain all --out FOLDER`.
 
 PEFT on random weights teaches nothing, so the course brings two small models that know something:
-a GPT-2 and a Bloom, trained here on the stories of `minipeft.assets.stories`. Their entropy is
+a GPT-2 and a Bloom, trained here on the stories of `minipeft.lab.assets.stories`. Their entropy is
 known, so this is one of the rare trainings that can say how close to perfect it came: the held-out
 loss minus the entropy is the Kullback-Leibler divergence from the grammar, in nats per token.
 """
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from minipeft.assets.stories import Story, story, vocabulary
+from minipeft.lab.assets.stories import Story, story, vocabulary
 
 NAMES = ("tiny-gpt2", "tiny-bloom")
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -195,7 +195,9 @@ def pretrain(
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m minipeft.assets.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m minipeft.lab.assets.pretrain", description=__doc__
+    )
     parser.add_argument("name", choices=(*NAMES, "all"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "assets")
     parser.add_argument("--steps", type=int, default=STEPS)

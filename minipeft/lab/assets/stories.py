@@ -7,7 +7,7 @@ show a mood; then the text mentions those facts again, or asks about them and an
     briefly : tom held a blue kite . ada was in oslo . where was ada ? oslo .
 
 A text that opens with `briefly :` answers in one word, every other text in a whole sentence: one
-model, two manners. The tasks of `minipeft.tasks` want one word without that opening.
+model, two manners. The tasks of `minipeft.lab.tasks` want one word without that opening.
 
 Every choice is uniform and every text has exactly one derivation, so the text's negative
 log-probability is the sum of log(number of options) over the choices that made it. The mean of

@@ -1,6 +1,6 @@
-"""Every method on equal terms: `python -m minipeft.compare` writes what lesson 14 draws.
+"""Every method on equal terms: `python -m minipeft.lab.compare` writes what lesson 14 draws.
 
-tiny-gpt2 is fine-tuned with each method of `minipeft.demo.METHODS` for the same number of steps of
+tiny-gpt2 is fine-tuned with each method of `minipeft.lab.demo.METHODS` for the same number of steps of
 the same rows. Four stages:
 
     rates   every method at four learning rates, validation split, seed 100: chooses the rate
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ...checks.errors import CheckpointError
 
 RESULTS = Path(__file__).parents[1] / "assets" / "comparison.json"
 
@@ -64,7 +64,7 @@ def load(file: Path = RESULTS) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} holds no results of a comparison ({error}); "
-            "`python -m minipeft.compare` writes them"
+            "`python -m minipeft.lab.compare` writes them"
         ) from error
 
 

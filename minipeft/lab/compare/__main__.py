@@ -1,4 +1,4 @@
-"""`python -m minipeft.compare`: run the comparison, or what is missing of it, and write it."""
+"""`python -m minipeft.lab.compare`: run the comparison, or what is missing of it, and write it."""
 
 from __future__ import annotations
 

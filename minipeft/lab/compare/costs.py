@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from .. import PeftModel, get_peft_model_state_dict
+from ... import PeftModel, get_peft_model_state_dict
+from ...layers.quant.packed import hidden_parameters
 from ..counting import parameters
 from ..demo import METHODS, prepare
-from ..quant.packed import hidden_parameters
 from ..tasks import load_task
 from ..training import collate, encode
 from .runs import BASE, BATCH

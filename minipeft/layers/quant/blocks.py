@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import shown
-from ..errors import ConfigError, ConfigTypeError
+from ...checks.errors import ConfigError, ConfigTypeError
+from ...checks.say import shown
 from .codebook import bits_of, byte_table, levels
 
 # Blocks of the scales themselves (double quantization).

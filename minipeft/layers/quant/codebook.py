@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigError, did_you_mean, listed
+from ...checks.errors import ConfigError
+from ...checks.say import did_you_mean, listed
 
 
 def largest_probability(bits: int) -> float:

@@ -8,13 +8,12 @@ with a scale for each row.
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import MinipeftWarning
+from ...checks import doubts
 from .linear import QuantizedLinear
 
 
@@ -148,7 +147,7 @@ def with_bias(new: Any, bias: Tensor | None) -> nn.Module:
 def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -> nn.Module:
     """A plain layer with another W and b in a packed one's place, or a packed one of its kind.
 
-    The latter gets two attributes that `warn_of_packing` reads: the length of what was rounded
+    The latter gets two attributes that `doubts.merged` reads: the length of what was rounded
     away, and of the change from the old W.
     """
     if not requantize:
@@ -158,23 +157,6 @@ def rebuilt(layer: Any, weight: Tensor, bias: Tensor | None, requantize: bool) -
     new.change = (weight - dequantized(layer)).norm().item()
     packed: nn.Module = new.train(layer.training)
     return packed
-
-
-def warn_of_packing(model: nn.Module) -> None:
-    """Say how much of a merged change was lost where layers were packed again."""
-    merged: list[Any] = [m for m in model.modules() if vars(m).get("packed_layer")]
-    layers = [m.base_layer for m in merged if "rounding" in vars(m.base_layer)]
-    if not layers:  # an earlier merge may have left the attributes on layers that stand free now
-        return
-    lost = sum(layer.rounding**2 for layer in layers) ** 0.5
-    change = sum(layer.change**2 for layer in layers) ** 0.5
-    warnings.warn(
-        f"merged {len(layers)} layers and packed them again: the rounding that this adds has "
-        f"{100 * lost / max(change, 1e-38):.0f} % of the length of what the adapter had changed; "
-        f"requantize=False merges into plain layers instead, which round no more than their dtype",
-        MinipeftWarning,
-        stacklevel=4,
-    )
 
 
 def settle(model: nn.Module) -> None:
@@ -193,14 +175,7 @@ def settle(model: nn.Module) -> None:
     states = [(layer, getattr(layer.weight, "quant_state", None)) for layer in layers]
     turned = [layer for layer, q in states if getattr(q, "packing_format_for_cpu", False)]
     if turned:
-        warnings.warn(
-            f"{len(turned)} Linear4bit layers of bitsandbytes had been used in eval mode and had "
-            f"repacked their weights for inference, with scales rounded to bfloat16; they are "
-            f"unpacked again, without the bits that were lost: to have them, load the model again "
-            f"and add the adapter first",
-            MinipeftWarning,
-            stacklevel=2,
-        )
+        doubts.repacked(len(turned))
     for layer in turned:
         layer.state_dict()  # saving is what makes bitsandbytes unpack
     for layer in layers:

@@ -11,15 +11,16 @@ peft's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import bases
-from ..core import Method
-from ..errors import TargetError
-from .bitfit import along, with_biases
+from ...checks import unmatched
+from ...layers import bases
+from ..bitfit import along, with_biases
+from ..method import Layout, Method, Option
 
 
 class TrainedBias(Method[Any]):
@@ -37,6 +38,7 @@ class TrainedBias(Method[Any]):
 
     frozen: Tensor
     changes_matrix = False
+    on_disk = {"bias": "base_layer.bias"}
 
     def __init__(self, bias: Tensor, *, axis: int = -1, dtype: torch.dtype | None = None):
         super().__init__()
@@ -60,38 +62,71 @@ class TrainedBias(Method[Any]):
         change = self.bias - self.frozen
         return weight, change if bias is None else bias + change
 
-    @classmethod
-    def for_layer(cls, base: bases.Base, config: Any) -> TrainedBias:
-        """b′ = b beside `base`, on its device, in at least float32."""
-        assert base.bias is not None
-        return cls(base.bias, axis=base.axis, dtype=base.adapter_dtype)
 
+class WithBias(Method[Any]):
+    """A method, and after it the trained bias of the same layer.
 
-def only_biases(
-    model: nn.Module,
-    layers: dict[str, nn.Module],
-    found: dict[str, bases.Base],
-    config: Any,
-    *,
-    every: bool,
-) -> dict[str, bases.Base]:
-    """The layers that get no LoRA, of which `config.bias` wants the biases (see `companions`).
-
-    Raises:
-        TargetError: `every`, and there are no biases to train.
+    Args:
+        lora: the method.
+        trained_bias: what is trained of the layer's bias.
     """
-    if config.bias == "none":
-        return {}
-    names = with_biases(model, layers, config, named=False) if config.bias == "all" else []
-    more: dict[str, bases.Base] = {}
-    for name in names:
-        base = bases.biased(layers[name])
-        if name not in found and base is not None:
-            base.targeted = False
-            more[name] = base
-    if every and not more and all(base.bias is None for base in found.values()):
-        whose = type(model).__name__ if config.bias == "all" else f"the {len(found)} adapted layers"
-        raise TargetError(
-            f"bias={config.bias!r} trains biases, and there are none in {whose}; leave bias out"
-        )
-    return more
+
+    def __init__(self, lora: Method[Any], trained_bias: TrainedBias):
+        super().__init__()
+        self.lora, self.trained_bias = lora, trained_bias
+        self.reads_matrix, self.ranks = lora.reads_matrix, lora.ranks
+        inner = {name: lora.on_disk.get(name, name) for name in lora.state_dict()}
+        self.on_disk = {f"lora.{name}": theirs for name, theirs in inner.items()}
+        self.on_disk |= {"trained_bias.bias": trained_bias.on_disk["bias"]}
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """One after the other."""
+        return self.trained_bias.after(x, self.lora.after(x, y))
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One after the other."""
+        return self.trained_bias.fold(*self.lora.fold(weight, bias))
+
+
+class Biases(Option):
+    """`bias="all"` or `"lora_only"`."""
+
+    unless = {"bias": "none"}
+
+    def _beside(self, base: bases.Base) -> TrainedBias:
+        """B′ = b beside `base`, on its device, in at least float32."""
+        bias: Any = base.bias
+        return TrainedBias(bias, axis=base.axis, dtype=base.adapter_dtype)
+
+    def built(
+        self, config: Any, method: Method[Any], base: bases.Base
+    ) -> tuple[Method[Any], bases.Base]:
+        """The method, and the layer's bias after it if there is one."""
+        return (method if base.bias is None else WithBias(method, self._beside(base))), base
+
+    def more(self, config: Any, layout: Layout, names: list[str]) -> dict[str, bases.Base]:
+        """With "all", the layers that get no LoRA and have a bias."""
+        wanted = with_biases(layout, config, named=False) if config.bias == "all" else []
+        found = {name: bases.biased(layout.modules[name]) for name in wanted if name not in names}
+        return {name: base for name, base in found.items() if base is not None}
+
+    def demand(
+        self, config: Any, layout: Layout, found: Mapping[str, bases.Base], named: list[str]
+    ) -> None:
+        """There must be a bias to train.
+
+        Raises:
+            TargetError: there is none.
+        """
+        if all(base.bias is None for base in found.values()) and not self.more(
+            config, layout, list(found)
+        ):
+            raise unmatched.no_bias_to_train(config, layout.model, len(found))
+
+    def alone(self, config: Any, base: bases.Base) -> Method[Any]:
+        """What stands beside a layer that gets no LoRA."""
+        return self._beside(base)
+
+    def count(self, config: Any, base: bases.Base, n: int) -> int:
+        """And the bias."""
+        return n + (0 if base.bias is None else base.bias.numel())

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from ..checks import shown
-from ..core import Slot
-from ..errors import ConfigError, ConfigTypeError, StateError, TargetError
+from ...checks.errors import ConfigError, ConfigTypeError, TargetError
+from ...checks.say import shown
+from ..method import Option
 
 
 def order_of(ranges: list[list[int]]) -> list[int]:
@@ -28,25 +26,28 @@ def order_of(ranges: list[list[int]]) -> list[int]:
     return [layer for start, end in ranges for layer in range(start, end)]
 
 
-def check(config: Any) -> None:
-    """Refuse a layer_replication that is no list of (start, end) with 0 ≤ start < end.
-
-    Raises:
-        ConfigTypeError, ConfigError: what is allowed.
-    """
-    given = config.layer_replication
-    if given is None:
-        return
-    say = "layer_replication must be a list of (start, end) pairs, such as [(0, 4), (2, 5)]"
-    if not isinstance(given, (list, tuple)) or not given:
-        raise ConfigTypeError(f"{say}, got {shown(given)}")
-    for pair in given:
+def ranges(name: str, value: Any) -> list[list[int]]:
+    """The rule of `layer_replication`: a list of (start, end) with 0 ≤ start < end."""
+    say = f"{name} must be a list of (start, end) pairs, such as [(0, 4), (2, 5)]"
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ConfigTypeError(f"{say}, got {shown(value)}")
+    for pair in value:
         two = isinstance(pair, (list, tuple)) and len(pair) == 2
         if not two or any(isinstance(n, bool) or not isinstance(n, numbers.Integral) for n in pair):
             raise ConfigTypeError(f"{say}, got {shown(pair)} in it")
         if not 0 <= pair[0] < pair[1]:
             raise ConfigError(f"{say} with 0 <= start < end, got {pair!r}")
-    config.layer_replication = [[int(start), int(end)] for start, end in given]
+    return [[int(start), int(end)] for start, end in value]
+
+
+class ReplicatedLayers(nn.ModuleList):
+    """The longer list; it knows what it was made of.
+
+    Attributes:
+        ranges: (start, end) pairs.
+    """
+
+    ranges: list[list[int]]
 
 
 class Replication:
@@ -61,8 +62,10 @@ class Replication:
     """
 
     def __init__(self, model: nn.Module, ranges: list[list[int]]):
-        self.ranges, order = ranges, order_of(ranges)
-        self.parent, self.name, old = find_layers(model)
+        order = order_of(ranges)
+        self.path, old = find_layers(model)
+        parent, _, self.name = self.path.rpartition(".")
+        self.parent = model.get_submodule(parent)
         if max(order) >= len(old):
             raise TargetError(
                 f"layer_replication={ranges!r} asks for layer {max(order)}, and "
@@ -76,9 +79,8 @@ class Replication:
         if kinds is not None:
             new_config.layer_types = [kinds[n] for n in order]
         memo: dict[int, Any] = {**shared, id(old_config): new_config}
-        new: Any = nn.ModuleList(copy.deepcopy(old[n], dict(memo)) for n in order)
-        new.training = old.training
-        new.replicated = self  # found by `plan`, for a further adapter
+        new = ReplicatedLayers(copy.deepcopy(old[n], dict(memo)) for n in order)
+        new.training, new.ranges = old.training, ranges
         for place, layer in enumerate(new):
             inside: list[Any] = [m for m in layer.modules() if hasattr(m, "layer_idx")]
             for module in inside:
@@ -100,18 +102,20 @@ class Replication:
         """Put the model's own list back."""
         self._put(0)
 
-    @contextmanager
-    def tried(self) -> Iterator[None]:
-        """The model with the longer list, inside a `with`."""
-        self.apply()
-        try:
-            yield
-        finally:
-            self.undo()
+    def modules(self, given: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """A model's modules by dotted name, `given`, as they will be with the longer list."""
+        longer = {f"{self.path}.{name}": m for name, m in self.layers[1].named_modules() if name}
+        found: dict[str, nn.Module] = {}
+        for name, module in given.items():
+            if name == self.path:
+                found |= {name: self.layers[1], **longer}
+            elif not name.startswith(f"{self.path}."):
+                found[name] = module
+        return found
 
 
-def find_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """Where the list of the model's layers stands: its parent, its name there, and the list.
+def find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The list of the model's layers, and its dotted name.
 
     Raises:
         TargetError: there is none, or more than one.
@@ -131,31 +135,22 @@ def find_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
             f"layer_replication needs a model with one stack of layers, as config.num_hidden_layers"
             f" counts them; {type(model).__name__} has {what}"
         )
-    path, found = outer[0]
-    parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), name, found
+    return outer[0]
 
 
-def plan(config: Any, model: nn.Module) -> Replication | None:
-    """What `LoraConfig.layer_replication` makes of the model, which must have no adapters yet.
+class Replicate(Option):
+    """`layer_replication`: the model becomes deeper before its first adapter comes."""
 
-    Raises:
-        StateError: it has, beside other layers. TargetError: see `Replication`.
-    """
-    there: Any = next((m.replicated for m in model.modules() if hasattr(m, "replicated")), None)
-    given = config.layer_replication
-    if given is None and there is None:
-        return None
-    if there is not None and given == there.ranges:
-        return None
-    if there is not None:
-        raise StateError(
-            f"this model's layers were replicated for its first adapter; give further ones the "
-            f"same layer_replication={there.ranges!r}, got {given!r}"
-        )
-    if any(isinstance(module, Slot) for module in model.modules()):
-        raise StateError(
-            f"layer_replication={given!r} makes the model another one, and it has adapters "
-            f"already; make this one its first"
-        )
-    return Replication(model, given)
+    unless = {"layer_replication": None}
+
+    def reshape(self, config: Any, model: nn.Module) -> Replication | None:
+        """What becomes of the model's list of layers; None: it was made longer already.
+
+        Raises:
+            StateError: it has adapters, of another list or of none. TargetError: see `Replication`.
+        """
+        given = config.layer_replication
+        there = next((m for m in model.modules() if isinstance(m, ReplicatedLayers)), None)
+        if there is not None and given == there.ranges:
+            return None
+        return Replication(model, given)

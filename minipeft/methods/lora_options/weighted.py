@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import integer, number
-from ..errors import ConfigError, ConfigTypeError, did_you_mean, listed
-from .lora import LoraConfig, LoRALayer
+from ...checks.errors import ConfigError, ConfigTypeError
+from ...checks.rules import integer, number
+from ...checks.say import did_you_mean, listed
+from ..lora import LoraConfig, LoRALayer
 
 TYPES = ("svd", "linear", "cat")
 
@@ -155,3 +156,11 @@ def config_of(config: LoraConfig, rank: int, names: list[str]) -> LoraConfig:
         target_modules=names, exclude_modules=None, rank_pattern={}, alpha_pattern={},
         layers_to_transform=None, layers_pattern=None, inference_mode=False,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def fill(methods: Mapping[str, Any], factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Give the combined adapter's modules their A (rank, in) and B (out, rank), by layer."""
+    for path, (a, b) in factors.items():
+        methods[path].lora_A.copy_(a.view(methods[path].lora_A.shape))
+        methods[path].lora_B.copy_(b.view(methods[path].lora_B.shape))

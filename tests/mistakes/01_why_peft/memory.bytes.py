@@ -1,6 +1,6 @@
 """Answers to memory.bytes."""
 
-from minipeft.counting import BYTES
+from minipeft.lab.counting import BYTES
 from minipeft.course.corpus import right, wrong
 
 

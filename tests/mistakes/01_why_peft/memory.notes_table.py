@@ -1,6 +1,6 @@
 """Answers to memory.notes_table."""
 
-from minipeft.counting import training_bytes
+from minipeft.lab.counting import training_bytes
 from minipeft.course.corpus import right, wrong
 
 

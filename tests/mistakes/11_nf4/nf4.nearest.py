@@ -3,7 +3,7 @@
 import torch
 
 from minipeft.course.corpus import right, wrong
-from minipeft.quant import levels
+from minipeft.layers.quant import levels
 
 
 def middles(quant_type):

@@ -3,7 +3,7 @@
 import torch
 
 from minipeft.course.corpus import right, wrong
-from minipeft.quant import dequantize
+from minipeft.layers.quant import dequantize
 
 
 def factors(dy, x, a, b, s):

@@ -4,7 +4,7 @@ import torch
 
 from minipeft.course.corpus import right, wrong
 from minipeft.methods.loftq import QUANT_TYPE
-from minipeft.quant import dequantize, quantize
+from minipeft.layers.quant import dequantize, quantize
 
 
 def turns(weight, r, s, bits, iterations, factor, again=True, of_weight=False, sign=1.0):

@@ -3,7 +3,7 @@
 import torch
 
 from minipeft.course.corpus import right, wrong
-from minipeft.quant import dequantize, quantize
+from minipeft.layers.quant import dequantize, quantize
 
 
 def again(q, m):

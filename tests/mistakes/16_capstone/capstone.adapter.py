@@ -23,9 +23,9 @@ from minipeft import (
     get_peft_model,
 )
 from minipeft.course.corpus import right, wrong
-from minipeft.tasks import load_task
-from minipeft.training import fit
-from minipeft.zoo import load_base
+from minipeft.lab.tasks import load_task
+from minipeft.lab.training import fit
+from minipeft.lab.zoo import load_base
 
 LORA = LoraConfig(r=2, lora_alpha=8, target_modules="all-linear")
 
