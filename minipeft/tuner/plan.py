@@ -255,6 +255,17 @@ def beside(choice: Choice, base: bases.Base) -> tuple[Method[Any], bases.Base]:
     return method, stands_on
 
 
+def find_targets(model: nn.Module, config: PeftConfig) -> dict[str, bases.Base]:
+    """The layers that a config means, by dotted name, checked as for a new adapter.
+
+    Raises:
+        ConfigTypeError, TargetError: as `plan`.
+    """
+    choice = choose(model, config)
+    demand(choice)
+    return {**choice.layers, **{path: base for path, (_, base) in choice.more.items()}}
+
+
 def counted(choice: Choice) -> dict[str, int]:
     """How many parameters an adapter has beside each layer, by formula; nothing is built."""
     found: dict[str, int] = {}

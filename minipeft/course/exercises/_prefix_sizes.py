@@ -13,7 +13,7 @@ from ..expect import Wrong, describe, expect, expect_close, expect_number
 
 @dataclass
 class _Config:
-    """What `count_for` asks of a config, for a model given by its sizes."""
+    """What `count` asks of a config, for a model given by its sizes."""
 
     tokens: int
     prefix_projection: bool
@@ -39,12 +39,12 @@ def count(answer: Any) -> str:
         (2 * layers * d, "v is missing"),
         (number + v * d, "without the MLP there is no E: the numbers themselves are trained"),
     ]
-    got = answer.count_for(None, gpt2)
+    got = answer(None, gpt2)
     expect_number(got, number, "the count for GPT-2, v = 10,", known)
     expect(isinstance(got, int), f"a count is an int; this is {describe(got)}")
     llama = _Config(10, False, None, 80, 1024, 8192)
     known = [(13_107_200, "for Llama-2-70B d is the width of the keys: `keys=True` is missing")]
-    expect_number(answer.count_for(None, llama), 1_638_400, "the count for Llama-2-70B", known)
+    expect_number(answer(None, llama), 1_638_400, "the count for Llama-2-70B", known)
 
     width = 2 * layers * d
     made, h = _Config(v, True, None, layers, d, d), d
@@ -59,11 +59,11 @@ def count(answer: Any) -> str:
         (parts - v * d + number, "E is (v, d) with the MLP, not (v, 2·L·d)"),
         (parts + number, "the MLP's result is computed, not trained: it does not count"),
     ]
-    expect_number(answer.count_for(None, made), parts, "the count with the MLP, h = d,", known)
+    expect_number(answer(None, made), parts, "the count with the MLP, h = d,", known)
     small = _Config(v, True, 100, layers, d, d)
     want = v * d + (d * 100 + 100) + (100 * width + width)
     known = [(parts, "encoder_hidden_size=100 is ignored: h is d only when it is None")]
-    expect_number(answer.count_for(None, small), want, "the count with the MLP, h = 100,", known)
+    expect_number(answer(None, small), want, "the count with the MLP, h = 100,", known)
     return "GPT-2: 184,320, with the MLP 14,772,480; Llama-2-70B: 1,638,400"
 
 

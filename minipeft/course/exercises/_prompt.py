@@ -229,15 +229,15 @@ def count(answer: Any) -> str:
         (10, "the width d is missing"),
         (10 + 768, "v + d: P is a matrix, (v, d), with v · d entries"),
     ]
-    gpt2 = answer.count_for(model, _Config(10, 768, 1))
+    gpt2 = answer(model, _Config(10, 768, 1))
     expect_number(gpt2, 7680, "the count for GPT-2 and v = 10", known)
     if not isinstance(gpt2, int):
         raise Wrong(f"a count is an int; this is {describe(gpt2)}")
     expect_number(
-        answer.count_for(model, _Config(20, 4096, 1)), 81_920, "the count for Llama-2-7B, v = 20"
+        answer(model, _Config(20, 4096, 1)), 81_920, "the count for Llama-2-7B, v = 20"
     )
     expect_number(
-        answer.count_for(model, _Config(10, 768, 2)),
+        answer(model, _Config(10, 768, 2)),
         15_360,
         "the count for T5-base, an encoder with a decoder, and v = 10",
         [(7680, "an encoder with a decoder has two prompts: num_transformer_submodules is 2")],

@@ -64,7 +64,7 @@ def _mlp(answer: Any) -> None:
 
 
 class _Config:
-    """What `count_for` reads of a config."""
+    """What `count` reads of a config."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ def count(answer: Any) -> str:
     """GPT-2 and bloom-1b4-zh, both kinds, several depths."""
 
     def counted(*given: Any, **options: Any) -> Any:
-        return answer.count_for(nn.Identity(), _Config(*given, **options))
+        return answer(nn.Identity(), _Config(*given, **options))
 
     mlp = counted(768)
     known = [

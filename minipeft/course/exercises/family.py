@@ -78,14 +78,14 @@ Return the scale s of a LoRA with strength α = `lora_alpha` and rank `r`: α/r,
     h = m ⊙ (V x) / ‖V‖ + b,   V = W₀ + s · B A,
 
 (..., out), in the dtype of `base_output`. `self.factor()` is f = m / ‖V‖, (out,), and
-`self.base.bias` is b, (out,), or None. `super().forward(x, z)` is LoRA's z + s · B A x; for other
+`self.base.bias` is b, (out,), or None. `self.lora(x, z)` is LoRA's z + s · B A x; for other
 dtypes than A's give it z in f's dtype. The layer is linear: you do not need `along`.
 """,
         hints=(
             "V x is not at hand, y is. What is V x in terms of y, b and s · B A x?",
             "V x = (y - b) + s · B A x, and h = f ⊙ V x + b, all (..., out).",
             "`z = base_output.to(f.dtype)`, minus the bias if there is one; "
-            "`vx = super().forward(x, z)`; `h = f * ...`, plus the bias; "
+            "`vx = self.lora(x, z)`; `h = f * ...`, plus the bias; "
             "`return h.to(base_output.dtype)`.",
         ),
         check=dora.forward,
@@ -140,13 +140,13 @@ also looks after dropout, padding tokens and Gemma's scaled rows; you need not.)
         id="family.conv",
         lesson="09_lora_family",
         title="LoRA on a convolution",
-        target="minipeft.methods.lora_options.embedding:LoRAConv.forward",
+        target="minipeft.methods.lora_options.conv:LoRAConv.forward",
         task="""\
 Return base_output + s · B * (A * x), for `x` (n, in, height, width) and `base_output`
 (n, out, height', width'), in the dtype of `base_output`.
 
 `self.lora_A` is A (r, in/g, k, k), `self.lora_B` is B (out, r, 1, 1), `self.scaling` is s, and
-`self.layer[0]` is the frozen `nn.Conv2d` with g = `groups`. A meets x as the layer's own kernel
+`self.base.layer` is the frozen `nn.Conv2d` with g = `groups`. A meets x as the layer's own kernel
 does: `layer._conv_forward(x, kernel, None)` runs the layer with another kernel. With g groups every
 group is read by the same A, and each row of B mixes the r numbers of its own group. x may be
 bfloat16 while A and B are float32: multiply in A's dtype. (Images only: one dimension less is the

@@ -143,7 +143,7 @@ the triple (q, k, v), each (batch, heads, time, width).
         id="inside.matches",
         lesson="02_inside",
         title="Which modules a name means",
-        target="minipeft.tuner.names:matches",
+        target="minipeft.methods.config:matches",
         task="""\
 Does `target_modules=target` mean the module with the dotted name `name`? Return True or False.
 

@@ -136,7 +136,7 @@ Return them as the attention layers want them, (2·L, heads, v, head_dim). `self
         id="prefix.count",
         lesson="07_prefix",
         title="How many parameters",
-        target=f"{ENCODER}.count_for",
+        target="minipeft.methods.prefix_tuning:count",
         task="""\
 How many numbers does the method train beside this model? Return an `int`.
 

@@ -159,7 +159,7 @@ before. The prompt is trained, the embedding is not changed by that.
         id="prompt.count",
         lesson="05_prompt_tuning",
         title="How many parameters",
-        target=f"{FILE}:PromptTuning.count_for",
+        target=f"{FILE}:count",
         task="""\
 How many numbers are trained beside `model`? Return an `int`. `config.tokens` is v, and
 `config.of_model(model)` is a dict of the model's sizes: `"token_dim"` is d, and

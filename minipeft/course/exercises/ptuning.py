@@ -36,7 +36,7 @@ first is (…, v, 2·h): forward and backward states side by side.
         id="ptuning.count",
         lesson="06_p_tuning",
         title="How many parameters",
-        target=f"{ENCODER}.count_for",
+        target="minipeft.methods.p_tuning:count",
         task="""\
 How many numbers are trained: E and the network. Return an `int`.
 

@@ -12,61 +12,52 @@ def sizes(model, config):
 
 
 @wrong("a prompt in every layer")
-@classmethod
-def every_layer(cls, model, config):
+def every_layer(model, config):
     v, d, stacks = sizes(model, config)
     return v * d * stacks * config.of_model(model)["num_layers"]
 
 
 @wrong("keys and values of every layer")
-@classmethod
-def keys_and_values(cls, model, config):
+def keys_and_values(model, config):
     v, d, stacks = sizes(model, config)
     return 2 * v * d * stacks * config.of_model(model)["num_layers"]
 
 
 @wrong("the number of tokens is missing")
-@classmethod
-def one_token(cls, model, config):
+def one_token(model, config):
     return sizes(model, config)[1]
 
 
 @wrong("v + d: P is a matrix")
-@classmethod
-def a_sum(cls, model, config):
+def a_sum(model, config):
     return sum(sizes(model, config)[:2])
 
 
 @wrong("num_transformer_submodules is 2")
-@classmethod
-def one_stack(cls, model, config):
+def one_stack(model, config):
     v, d, _ = sizes(model, config)
     return v * d
 
 
 @wrong("a count is an int")
-@classmethod
-def a_float(cls, model, config):
+def a_float(model, config):
     v, d, stacks = sizes(model, config)
     return float(v * d * stacks)
 
 
 @wrong("the count for GPT-2 and v = 10 is 15,360, 2 times as much")
-@classmethod
-def twice(cls, model, config):
+def twice(model, config):
     v, d, stacks = sizes(model, config)
     return 2 * v * d * stacks
 
 
 @right
-@classmethod
-def product(cls, model, config):
+def product(model, config):
     v, d, stacks = sizes(model, config)
     return v * d * stacks
 
 
 @right
-@classmethod
-def counted(cls, model, config):
+def counted(model, config):
     v, d, stacks = sizes(model, config)
     return sum(torch.empty(v, d, device="meta").numel() for _ in range(stacks))

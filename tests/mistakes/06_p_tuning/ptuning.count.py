@@ -27,42 +27,36 @@ def total(rows, d, h, layers, lstm_bias=2, wide=3):
 
 
 @wrong("that is E alone")
-@classmethod
-def embedding_alone(cls, model, config):
+def embedding_alone(model, config):
     return sizes(model, config)[0]
 
 
 @wrong("that is the network alone; E is trained too")
-@classmethod
-def network_alone(cls, model, config):
+def network_alone(model, config):
     _, d, h, layers = sizes(model, config)
     return total(0, d, h, layers)
 
 
 @wrong("the biases are missing")
-@classmethod
-def no_bias(cls, model, config):
+def no_bias(model, config):
     rows, d, h, _ = sizes(model, config)
     return rows + d * h + h * h + h * d
 
 
 @wrong("two linear layers; there are three")
-@classmethod
-def two_layers(cls, model, config):
+def two_layers(model, config):
     rows, d, h, _ = sizes(model, config)
     return rows + d * h + h + h * d + d
 
 
 @wrong("encoder_hidden_size is not used")
-@classmethod
-def hidden_ignored(cls, model, config):
+def hidden_ignored(model, config):
     rows, d, _, layers = sizes(model, config)
     return total(rows, d, d, layers)
 
 
 @wrong("the two linear layers after the LSTM are missing")
-@classmethod
-def no_head(cls, model, config):
+def no_head(model, config):
     rows, d, h, layers = sizes(model, config)
     if layers:
         return total(rows, d, h, layers) - (4 * h * h + 2 * h) - (2 * h * d + d)
@@ -70,40 +64,34 @@ def no_head(cls, model, config):
 
 
 @wrong("an LSTM has two biases for each gate")
-@classmethod
-def one_bias(cls, model, config):
+def one_bias(model, config):
     return total(*sizes(model, config), lstm_bias=1)
 
 
 @wrong("the second layer reads both directions")
-@classmethod
-def later_layers_narrow(cls, model, config):
+def later_layers_narrow(model, config):
     return total(*sizes(model, config), wide=2)
 
 
 @wrong("encoder_num_layers is not used")
-@classmethod
-def always_two(cls, model, config):
+def always_two(model, config):
     rows, d, h, layers = sizes(model, config)
     return total(rows, d, h, min(layers, 1) * 2)
 
 
 @wrong("the count of the MLP for an encoder with a decoder is 1,779,456")
-@classmethod
-def one_stack(cls, model, config):
+def one_stack(model, config):
     _, d, h, layers = sizes(model, config)
     return total(config.tokens * d, d, h, layers)
 
 
 @right
-@classmethod
-def by_formula(cls, model, config):
+def by_formula(model, config):
     return total(*sizes(model, config))
 
 
 @right
-@classmethod
-def counted(cls, model, config):
+def counted(model, config):
     """On layers of the same shapes, on the meta device."""
     rows, d, h, layers = sizes(model, config)
     on = {"device": "meta"}

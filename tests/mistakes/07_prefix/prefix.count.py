@@ -12,68 +12,58 @@ def mlp(v, d, h, width):
     return v * d + (d * h + h) + (h * width + width)
 
 
-@classmethod
-def one_of_two(cls, model, config):
+def one_of_two(model, config):
     layers, v, d = known(config)
     return layers * v * d
 
 
-@classmethod
-def one_layer(cls, model, config):
+def one_layer(model, config):
     _, v, d = known(config)
     return 2 * v * d
 
 
-@classmethod
-def prompt_tuning(cls, model, config):
+def prompt_tuning(model, config):
     _, v, d = known(config)
     return v * d
 
 
-@classmethod
-def words(cls, model, config):
+def words(model, config):
     layers, v, d = known(config, keys=False)
     return 2 * layers * v * d
 
 
-@classmethod
-def mlp_ignored(cls, model, config):
+def mlp_ignored(model, config):
     layers, v, d = known(config)
     return 2 * layers * v * d
 
 
-@classmethod
-def no_biases(cls, model, config):
+def no_biases(model, config):
     layers, v, d = known(config)
     if not config.prefix_projection:
         return 2 * layers * v * d
     return v * d + d * d + d * 2 * layers * d
 
 
-@classmethod
-def no_rows(cls, model, config):
+def no_rows(model, config):
     layers, v, d = known(config)
     if not config.prefix_projection:
         return 2 * layers * v * d
     return mlp(0, d, d, 2 * layers * d)
 
 
-@classmethod
-def result_counted(cls, model, config):
+def result_counted(model, config):
     layers, v, d = known(config)
     width = 2 * layers * d
     return v * width + (mlp(v, d, d, width) if config.prefix_projection else 0)
 
 
-@classmethod
-def wide_rows(cls, model, config):
+def wide_rows(model, config):
     layers, v, d = known(config)
     width = 2 * layers * d
     return v * width + (mlp(0, d, d, width) if config.prefix_projection else 0)
 
 
-@classmethod
-def width_ignored(cls, model, config):
+def width_ignored(model, config):
     layers, v, d = known(config)
     width = 2 * layers * d
     return mlp(v, d, d, width) if config.prefix_projection else v * width
@@ -85,38 +75,32 @@ def without(config, missing):
     return mlp(v, d, d, width) - missing(d, width) if config.prefix_projection else v * width
 
 
-@classmethod
-def no_first_bias(cls, model, config):
+def no_first_bias(model, config):
     return without(config, lambda h, width: h)
 
 
-@classmethod
-def no_last_bias(cls, model, config):
+def no_last_bias(model, config):
     return without(config, lambda h, width: width)
 
 
-@classmethod
-def rows_always(cls, model, config):
+def rows_always(model, config):
     layers, v, d = known(config)
     return v * 2 * layers * d + v * d
 
 
-@classmethod
-def a_float(cls, model, config):
+def a_float(model, config):
     layers, v, d = known(config)
     return 2.0 * layers * v * d
 
 
-@classmethod
-def reference(cls, model, config):
+def reference(model, config):
     layers, v, d = known(config)
     width = 2 * layers * d
     h = config.encoder_hidden_size or d
     return mlp(v, d, h, width) if config.prefix_projection else v * width
 
 
-@classmethod
-def layer_by_layer(cls, model, config):
+def layer_by_layer(model, config):
     layers, v, d = known(config)
     width = sum(d + d for _ in range(layers))
     if not config.prefix_projection:

@@ -7,7 +7,7 @@ from minipeft.course.corpus import right, wrong
 
 def update(self, x, **changed):
     """B * (A * x), not scaled; `changed` are options in which A differs from the layer."""
-    layer = self.layer[0]
+    layer = self.base.layer
     names = ("stride", "padding", "dilation", "groups")
     options = {name: getattr(layer, name) for name in names} | changed
     if layer.padding_mode != "zeros" and "padding" not in changed:
@@ -34,7 +34,7 @@ def all_scaled(self, x, base_output):
 
 @wrong("the layer runs again")
 def again(self, x, base_output):
-    return self.layer[0](x) + self.scaling * update(self, x)
+    return self.base.layer(x) + self.scaling * update(self, x)
 
 
 @wrong("with the layer's stride")
@@ -54,12 +54,12 @@ def no_dilation(self, x, base_output):
 
 @wrong("the layer's padding_mode is not that of A")
 def zeros_around(self, x, base_output):
-    return base_output + self.scaling * update(self, x, padding=self.layer[0].padding)
+    return base_output + self.scaling * update(self, x, padding=self.base.layer.padding)
 
 
 @wrong("A needs the same groups")
 def no_groups(self, x, base_output):
-    layer = self.layer[0]
+    layer = self.base.layer
     ax = layer._conv_forward(x, self.lora_A, None)
     return base_output + self.scaling * F.conv2d(ax, self.lora_B, groups=layer.groups)
 
@@ -82,7 +82,7 @@ def by_options(self, x, base_output):
 @right
 def one_kernel(self, x, base_output):
     """ΔW as one kernel of the layer."""
-    layer, b = self.layer[0], self.lora_B.flatten(1)
+    layer, b = self.base.layer, self.lora_B.flatten(1)
     delta = (b @ self.lora_A.flatten(1)).view(layer.weight.shape)
     update = layer._conv_forward(x.to(delta.dtype), delta, None)
     return (base_output + self.scaling * update).to(base_output.dtype)

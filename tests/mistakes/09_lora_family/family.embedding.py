@@ -39,7 +39,7 @@ def flattened(self, x, base_output):
 
 @wrong("the table is looked up again")
 def again(self, x, base_output):
-    return self.layer[0](x) + self.scaling * update(self, x)
+    return self.base.layer(x) + self.scaling * update(self, x)
 
 
 @wrong("all tokens are summed")
