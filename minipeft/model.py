@@ -164,7 +164,7 @@ class PeftModel(nn.Module):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter out; warns if that leaves none in use. Errors as `set_adapter`."""
-        refuse.deletion(self.peft_config, self.base_model.merged, adapter_name)
+        refuse.deletion(self.peft_config, self.base_model, adapter_name)
         self.base_model.delete(adapter_name)
         del self.peft_config[adapter_name]
         if self._active == (adapter_name,) and self.peft_config:

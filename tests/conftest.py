@@ -28,8 +28,8 @@ from tiny_models import VOCAB as VOCAB
 from torch import Tensor, nn
 
 import minipeft
-from minipeft.tuner.slots import Slot
 from minipeft.tuner.copies import SavedModule
+from minipeft.tuner.slots import Slot
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

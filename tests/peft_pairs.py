@@ -73,7 +73,10 @@ def run(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]
     model.zero_grad()
     out = model(**batch)
     (out.square().mean() if isinstance(out, Tensor) else out.loss).backward()
-    found = {name.replace("lora_embedding_", "lora_"): g for name, g in grads(model).items()}
+    found = {
+        name.replace("lora_embedding_", "lora_").replace(".lora.", "."): g
+        for name, g in grads(model).items()
+    }
     return logits(out).detach(), found
 
 

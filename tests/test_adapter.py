@@ -14,8 +14,8 @@ from tiny_models import HEADS, VOCAB, WIDTH
 from torch import Tensor, nn
 
 from minipeft import AdapterConfig, PeftModel, get_peft_model
-from minipeft.tuner.slots import Wrapper
 from minipeft.layers.families import SUBLAYERS
+from minipeft.tuner.slots import Wrapper
 
 TEXT = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_attention_heads": HEADS}
 TEXT |= {"num_hidden_layers": 2, "intermediate_size": 24, "max_position_embeddings": 32}

@@ -11,8 +11,8 @@ from conftest import inputs, output, shake, state_of, tiny
 from safetensors.torch import load_file, save_file
 
 from minipeft import Adapter, AdapterConfig, LoraConfig, PeftModel, get_peft_model
-from minipeft.lab.counting import count, meta_model
 from minipeft.checks.errors import CheckpointError, StateError
+from minipeft.lab.counting import count, meta_model
 from minipeft.methods.adapter import adapter_parameters
 
 FAMILIES = ["gpt2", "bloom", "llama", "t5", "bert"]

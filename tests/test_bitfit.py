@@ -15,8 +15,8 @@ from conftest import ALL_FAMILIES, inputs, output, shake, tiny
 from torch import Tensor, nn
 
 from minipeft import BitFit, BitFitConfig, get_peft_model
-from minipeft.tuner.slots import Wrapper
 from minipeft.layers.families import qkv_rows
+from minipeft.tuner.slots import Wrapper
 
 BARE = {"llama", "mistral", "qwen3", "t5"}  # families without biases
 WITH_BIASES = [name for name in ALL_FAMILIES if name not in BARE]

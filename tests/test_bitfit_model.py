@@ -13,8 +13,8 @@ from test_bitfit import BARE, WITH_BIASES, bitfit, deltas, own_biases
 from torch import Tensor, nn
 
 from minipeft import BitFitConfig, LoraConfig, PeftModel, get_peft_model
-from minipeft.lab.counting import count
 from minipeft.checks.errors import CheckpointError, StateError, TargetError
+from minipeft.lab.counting import count
 
 
 class Body(nn.Module):

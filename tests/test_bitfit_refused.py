@@ -11,8 +11,8 @@ from test_bitfit import BARE, deltas
 from torch import Tensor, nn
 
 from minipeft import BitFitConfig, LoraConfig, Method, get_peft_model
-from minipeft.tuner.slots import Wrapper
 from minipeft.checks.errors import ConfigError, ConfigTypeError, StateError, TargetError
+from minipeft.tuner.slots import Wrapper
 
 
 @pytest.mark.parametrize("name", sorted(BARE))

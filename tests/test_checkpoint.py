@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 import minipeft
 from minipeft import LoraConfig, PeftModel, get_peft_model
-from minipeft.lab.counting import meta_model
 from minipeft.checks.errors import AdapterNameError, CheckpointError, ConfigTypeError, StateError
+from minipeft.lab.counting import meta_model
 
 # --- there and back ------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from minipeft import BitFitConfig, LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
-from minipeft.cli.main import app
 from minipeft.checks.errors import MinipeftError
+from minipeft.cli.main import app
 from minipeft.lab.zoo import load_base
 
 WEIGHTS = "adapter_model.safetensors"

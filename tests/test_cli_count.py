@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import minipeft.lab.assets
-from minipeft.cli.main import app
 from minipeft.checks.errors import MinipeftError
+from minipeft.cli.main import app
 
 
 @pytest.mark.parametrize(

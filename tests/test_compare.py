@@ -1,4 +1,4 @@
-"""minipeft.lab.compare: equal terms, a fair choice, nothing done twice, and the committed results."""
+"""The comparison: equal terms, a fair choice, nothing done twice, and the committed results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from typer import Typer
 from typer.testing import CliRunner
 
+from minipeft.checks.errors import CheckpointError
 from minipeft.lab import compare
 from minipeft.lab.compare import __main__ as command
 from minipeft.lab.compare import frontier, load, runs, versions, write
 from minipeft.lab.compare.runs import RATE_TASKS, RATES, SEEDS, TASKS, Run
 from minipeft.lab.demo import METHODS
-from minipeft.checks.errors import CheckpointError
 
 numbers = st.integers(0, 4).map(float)
 
@@ -131,7 +131,7 @@ def test_the_results_are_written_and_read_again(tmp_path: Path):
 def test_a_file_that_holds_no_results_is_refused(tmp_path: Path, text: str):
     file = tmp_path / "results.json"
     file.write_text(text)
-    with pytest.raises(CheckpointError, match=r"python -m minipeft\.compare"):
+    with pytest.raises(CheckpointError, match=r"python -m minipeft\.lab\.compare"):
         load(file)
 
 

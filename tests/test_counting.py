@@ -12,8 +12,8 @@ import torch
 from conftest import FAMILIES, adapted, state_of, tiny
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.lab.counting import BYTES, MODELS, count, meta_model, parameters, training_bytes
 from minipeft.checks.errors import ConfigError, TargetError
+from minipeft.lab.counting import BYTES, MODELS, count, meta_model, parameters, training_bytes
 
 QKVO = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = "all-linear"

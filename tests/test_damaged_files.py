@@ -19,8 +19,8 @@ from conftest import CONFIG, VOCAB, WEIGHTS, adapted, files_of, state_of, tiny
 from safetensors.torch import load_file, save_file
 
 from minipeft import MinipeftError, PeftModel, PromptTuningConfig, get_peft_model
-from minipeft.saving import digests as proof
 from minipeft.checks.errors import CheckpointError, CheckpointNotFoundError, ConfigTypeError
+from minipeft.saving import digests as proof
 
 NotFound = CheckpointNotFoundError
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import output, shake
+from dora_kinds import dora_conv, dora_embedding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft_pairs import factors
@@ -24,7 +25,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import DoRALayer, LoraConfig, get_peft_model
-from minipeft.methods.dora import DoRAConv, DoRAEmbedding
 from minipeft.layers.quant import QuantizedLinear
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12))
@@ -99,11 +99,11 @@ def other(kind: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """An embedding or a convolution with its DoRA, filled."""
     if kind == "embedding":
         layer: Any = nn.Embedding(53, 37, dtype=dtype)
-        method: Any = DoRAEmbedding(layer, 3, 5, dtype=dtype)
+        method: Any = dora_embedding(layer, 3, 5, dtype=dtype)
     else:
         groups = 3 if "groups" in kind else 1
         layer = nn.Conv2d(9, 12, (3, 2), groups=groups, dtype=dtype)
-        method = DoRAConv(layer, 3, 5, dtype=dtype)
+        method = dora_conv(layer, 3, 5, dtype=dtype)
     filled(layer, method, 1, 0.5, 0.5)
     return layer, method
 

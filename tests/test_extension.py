@@ -18,10 +18,10 @@ from conftest import FAMILIES, inputs, output, state_of, tiny
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, Method, PeftModel, get_peft_model, register
+from minipeft.checks.errors import CheckpointError, ConfigTypeError, MinipeftError, StateError
+from minipeft.lab.counting import count
 from minipeft.methods.config import LayerConfig
 from minipeft.methods.method import REGISTRY
-from minipeft.lab.counting import count
-from minipeft.checks.errors import CheckpointError, ConfigTypeError, MinipeftError, StateError
 
 
 @dataclass

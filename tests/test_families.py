@@ -12,10 +12,10 @@ from conftest import ALL_FAMILIES, CAUSAL, adapted, inputs, logits, output, shak
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from minipeft.tuner.slots import Wrapper
-from minipeft.lab.counting import count
 from minipeft.checks.errors import TargetError
+from minipeft.lab.counting import count
 from minipeft.layers.families import FUSED_NAME, FUSED_QKV, qkv_rows
+from minipeft.tuner.slots import Wrapper
 
 MODELS = [name for name in ALL_FAMILIES if name != "mlp"]
 # What a config must say. Neither library has a default for ViT; GPT-2's classifier is an nn.Linear

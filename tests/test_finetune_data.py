@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minipeft.lab import training
-from minipeft.lab.assets import __file__ as assets_file
 from minipeft.checks.errors import ConfigError, DataError
 from minipeft.finetune.data import read, split
 from minipeft.finetune.encode import IGNORED, Collator, encode
+from minipeft.lab import training
+from minipeft.lab.assets import __file__ as assets_file
 from minipeft.lab.zoo import load_base
 
 REQUESTS = Path(assets_file).parent / "requests.jsonl"

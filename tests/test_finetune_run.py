@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from minipeft import MinipeftError, PeftModel
-from minipeft.lab.assets import __file__ as assets_file
 from minipeft.cli.main import app
 from minipeft.finetune.checkpoints import checkpoints, last_checkpoint
 from minipeft.finetune.measure import Shuffled, row_sums
 from minipeft.finetune.run import run
 from minipeft.finetune.settings import read_toml
+from minipeft.lab.assets import __file__ as assets_file
 from minipeft.lab.tasks import load_task
 from minipeft.lab.training import loss_on
 from minipeft.lab.zoo import load_base

@@ -24,8 +24,8 @@ from minipeft import (
     PromptTuningConfig,
     get_peft_model,
 )
-from minipeft.lab.counting import MODELS, Count, count, meta_model
 from minipeft.checks.errors import TargetError
+from minipeft.lab.counting import MODELS, Count, count, meta_model
 
 # v = 10 virtual tokens everywhere
 METHODS: dict[str, tuple[type[PeftConfig], dict[str, Any]]] = {

@@ -11,10 +11,10 @@ from conftest import WEIGHTS, inputs, logits, output, shake, state_of, tiny
 from safetensors.torch import load_file
 
 from minipeft import BitFitConfig, LoraConfig, PeftModel, get_peft_model
+from minipeft.checks.errors import ConfigTypeError, TargetError
+from minipeft.lab.counting import count
 from minipeft.methods.config import LayerConfig
 from minipeft.methods.method import REGISTRY
-from minipeft.lab.counting import count
-from minipeft.checks.errors import ConfigTypeError, TargetError
 from minipeft.tuner.copies import SavedModule
 
 VIT = {"target_modules": ["q_proj"], "modules_to_save": ["classifier"]}

@@ -9,8 +9,8 @@ import torch
 from conftest import adapted, output, state_of, tiny
 
 from minipeft import IA3Config, get_peft_model
-from minipeft.lab.counting import count, meta_model
 from minipeft.checks.errors import ConfigError, ConfigTypeError, TargetError
+from minipeft.lab.counting import count, meta_model
 
 # --- counts --------------------------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, quantize_model
 from minipeft.checks.errors import ConfigError, ConfigTypeError, MinipeftWarning, StateError
-from minipeft.layers.quant import packed
 from minipeft.lab.tasks import load_task
 from minipeft.lab.training import adamw, fit, loss_on
 from minipeft.lab.zoo import load_base
+from minipeft.layers.quant import packed
 
 # --- preparing -----------------------------------------------------------------------------------
 

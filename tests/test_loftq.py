@@ -15,10 +15,10 @@ import torch
 from conftest import bits as bits_of
 from torch import Tensor
 
+from minipeft.lab.zoo import load_base
+from minipeft.layers.quant import dequantize, quantize
 from minipeft.methods.loftq import QUANT_TYPE, loftq
 from minipeft.methods.lora import scaling
-from minipeft.layers.quant import dequantize, quantize
-from minipeft.lab.zoo import load_base
 
 SCALES = {  # (alpha, r, rslora)
     "alpha = r": (8, 8, False),

@@ -15,9 +15,9 @@ from test_loftq_model import ALL, made
 from torch import nn
 
 from minipeft import LoraConfig, PeftModel, QuantizedLinear, get_peft_model, quantize_model
-from minipeft.tuner.slots import Wrapper
 from minipeft.checks.errors import CheckpointError, MinipeftWarning, StateError
 from minipeft.layers.quant import dequantize, quantize
+from minipeft.tuner.slots import Wrapper
 
 WRONG = "was made by LoftQ beside quantized weights that this model does not have"
 

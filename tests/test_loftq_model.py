@@ -12,10 +12,10 @@ from conftest import output, state_of, tiny
 from torch import nn
 
 from minipeft import LoftQConfig, LoraConfig, QuantizedLinear, get_peft_model, quantize_model
-from minipeft.tuner.slots import Wrapper
-from minipeft.lab.counting import count
 from minipeft.checks.errors import ConfigError, ConfigTypeError, StateError, TargetError
+from minipeft.lab.counting import count
 from minipeft.layers.quant import dequantize, quantize
+from minipeft.tuner.slots import Wrapper
 
 ALL: dict[str, Any] = {"target_modules": "all-linear", "init_lora_weights": "loftq"}
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import minipeft
 from minipeft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from minipeft.lab.counting import count
 from minipeft.checks.errors import CheckpointError, TargetError
+from minipeft.lab.counting import count
 from minipeft.methods.lora_options.bias import TrainedBias
 
 NAMES = ["gpt2", "bloom", "bert", "opt"]
@@ -38,8 +38,8 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
             continue
         name = name.removeprefix("base_model.model.")
         ours = name.replace(".adapters.default.trained_bias.", ".base_layer.")
-        for part in (".adapters", ".modules_to_save", ".default"):
-            ours = ours.replace(part, "")
+        for part in (".adapters", ".modules_to_save", ".default", ".lora."):
+            ours = ours.replace(part, "." if part == ".lora." else "")
         found[ours.replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B")] = (
             parameter.grad
         )

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+from dora_kinds import dora_conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft_pairs import both_ways, compare, factors, ours_on, pair
 from test_lora_conv_models import CNN, Wave, image, made, sound
 from torch import Tensor, nn
 
-from minipeft import LoraConfig, get_peft_model
+from minipeft import DoRALayer, LoraConfig, get_peft_model
 from minipeft.checks.errors import TargetError
-from minipeft.methods.dora import DoRAConv
-from minipeft.methods.lora_options.embedding import LoRAConv
+from minipeft.methods.lora_options.conv import LoRAConv
 
 # torch says that it copies the input when an even kernel is to keep its size.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -60,7 +60,7 @@ def changed(layer: Any, method: Any, scale: float) -> Tensor:
     """The weight of the one layer that does what both do, with DoRA's length held constant."""
     a, b = factors(method)
     v: Tensor = layer.weight.detach() + scale * (b.flatten(1) @ a.flatten(1)).view_as(layer.weight)
-    if isinstance(method, DoRAConv):
+    if isinstance(method, DoRALayer):
         m = method.lora_magnitude_vector.view(-1, *[1] * (v.dim() - 1))
         v = m / v.detach().flatten(1).norm(dim=1).view_as(m) * v
     return v
@@ -72,7 +72,7 @@ def test_beside_the_layer_is_the_layer_with_the_changed_weight(
     case: tuple[Any, Tensor], r: int, alpha: float, use_dora: bool
 ):
     layer, x = case
-    kind: Any = DoRAConv if use_dora else LoRAConv
+    kind: Any = dora_conv if use_dora else LoRAConv
     method = kind(layer, r, alpha, dtype=torch.float64)
     for parameter in method.parameters():
         nn.init.normal_(parameter)
@@ -146,7 +146,7 @@ def test_the_start():
     spread = 1 / (50 * math.sqrt(2 * a.numel()))  # the standard error of a standard deviation
     assert abs(a.std().item() - 1 / 50) < 5 * spread
     assert all(p.abs().max() > 0 for p in factors(LoRAConv(layer, 2, init_lora_weights=False)))
-    method = DoRAConv(layer, rank=2)
+    method = dora_conv(layer, rank=2)
     lengths = layer.weight.flatten(1).norm(dim=1)
     assert torch.allclose(method.lora_magnitude_vector.flatten(), lengths, rtol=1e-6)
     x = torch.randn(1, 6, 5, 5)

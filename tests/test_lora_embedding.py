@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 import transformers
 from conftest import VOCAB, inputs, tiny
+from dora_kinds import dora_embedding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft_pairs import BOUNDS, adapters_of, answer, both_ways, compare, factors, pair
 from torch import Tensor, nn
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.methods.dora import DoRAEmbedding
 from minipeft.methods.lora_options.embedding import LoRAEmbedding
 
 WIDTH = 16
@@ -122,7 +122,7 @@ def test_beside_the_layer_is_looking_up_the_changed_weight(
     torch.manual_seed(seed)
     base = nn.Embedding(vocab, dim, padding_idx=0 if padded else None).double()
     nn.init.normal_(base.weight)
-    kind: Any = DoRAEmbedding if use_dora else LoRAEmbedding
+    kind: Any = dora_embedding if use_dora else LoRAEmbedding
     layer = kind(base, r, alpha, dtype=torch.float64)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
@@ -152,9 +152,9 @@ def test_the_start():
     assert abs(b.mean().item()) < 5 / math.sqrt(n)
     assert abs(b.var().item() - 1) < 5 * math.sqrt(2 / n)
     x = torch.arange(5)
-    for kind in (LoRAEmbedding, DoRAEmbedding):
+    for kind in (LoRAEmbedding, dora_embedding):
         assert torch.allclose(kind(base, rank=6, lora_alpha=6)(x, base(x)), base(x), atol=1e-6)
-    assert DoRAEmbedding(base, rank=6).lora_magnitude_vector.shape == (4000,)
+    assert dora_embedding(base, rank=6).lora_magnitude_vector.shape == (4000,)
 
 
 @pytest.mark.parametrize("use_dora", [False, True])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.tuner.slots import Slot
 from minipeft.methods.lora import LoRALayer
+from minipeft.tuner.slots import Slot
 
 BATCH, LENGTH, R = 3, 5, 2
 UNIT = 4 * BATCH * LENGTH * R  # bytes of one (tokens x r) in float32

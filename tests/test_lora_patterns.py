@@ -31,9 +31,8 @@ from peft_pairs import (
 from torch import nn
 
 from minipeft import IA3Config, LoraConfig, PeftModel, get_peft_model
-from minipeft.methods.method import method_of
 from minipeft.checks.errors import TargetError
-from minipeft.tuner.plan import find_targets
+from minipeft.tuner.plan import choose, counted, find_targets
 
 FAMILIES = ["gpt2", "bloom", "llama", "t5", "bert"]
 PATTERN = {"gpt2": "h", "bloom": "h", "llama": "layers", "t5": "block", "bert": "layer"}
@@ -95,8 +94,7 @@ def test_the_layers_ranks_scales_and_numbers_are_pefts(peft: Any, name: str, cas
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_formula_counts_what_there_is(case: dict[str, Any]):
     config = LoraConfig(bias="lora_only", **options_of("gpt2", case))
-    found = find_targets(tiny("gpt2"), config)
-    expected = sum(method_of(config).count(base, config) for base in found.values())
+    expected = sum(counted(choose(tiny("gpt2"), config)).values())
     model = get_peft_model(tiny("gpt2"), config)
     assert model.get_nb_trainable_parameters()[0] == expected
 

@@ -10,9 +10,9 @@ from torch import nn
 
 import minipeft
 from minipeft import LoraConfig, LoraModel, MinipeftWarning, PeftModel, get_peft_model
-from minipeft.tuner.slots import Wrapper
-from minipeft.lab.counting import meta_model
 from minipeft.checks.errors import AdapterNameError, ConfigTypeError, StateError
+from minipeft.lab.counting import meta_model
+from minipeft.tuner.slots import Wrapper
 
 
 def trainable(model: nn.Module) -> set[str]:

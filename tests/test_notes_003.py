@@ -30,8 +30,8 @@ from minipeft import (
     PTuningV2,
     get_peft_model,
 )
-from minipeft.lab.counting import count
 from minipeft.checks.errors import ConfigTypeError
+from minipeft.lab.counting import count
 
 BLOCKS = {  # by the line where a block is fenced; without comments and blank lines
     "L126": """

@@ -89,13 +89,13 @@ def test_while_merged_the_old_layers_lie_untouched(kind: str):
     biases = {n: bits(layer.bias) for n, layer in old.items()}
     model.merge_adapter()
     for n, layer in old.items():
-        assert wrappers(model)[n].packed_layer == (layer,)
+        assert wrappers(model)[n].aside.layer is layer
         assert bits(layer.bias) == biases[n]
         assert bits(wrappers(model)[n].base_layer.bias) != biases[n]
     model.unmerge_adapter()
     assert frozen(model) == there
     assert {n: bits(layer.bias) for n, layer in old.items()} == biases
-    assert all(wrapper.packed_layer == () for wrapper in wrappers(model).values())
+    assert all(wrapper.aside is None for wrapper in wrappers(model).values())
 
 
 def test_after_a_merge_of_weights_biases_alone_are_merged():

@@ -23,8 +23,8 @@ from minipeft import (
     PTuningV2Config,
     get_peft_model,
 )
-from minipeft.lab.counting import count
 from minipeft.checks.errors import ConfigError, ConfigTypeError, MinipeftWarning
+from minipeft.lab.counting import count
 from minipeft.methods.virtual_tokens import SIZES
 
 PROMPT, ENCODER, PREFIX = PromptTuningConfig, PromptEncoderConfig, PrefixTuningConfig

@@ -45,7 +45,7 @@ def grads(model: nn.Module) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
-            name = re.sub(r"\.(adapters|default|base_layer)\b", "", name)
+            name = re.sub(r"\.(adapters|default|base_layer|lora)\b", "", name)
             found[name.removesuffix(".weight")] = parameter.grad.flatten()
     return found
 

@@ -21,9 +21,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import BitFitConfig, IA3Config, LoraConfig, QuantizedLinear, get_peft_model
-from minipeft.tuner.slots import Wrapper
 from minipeft.checks.errors import MinipeftWarning, StateError
 from minipeft.layers.quant import packed
+from minipeft.tuner.slots import Wrapper
 
 CLASSES = {"ours": "QuantizedLinear", "4bit": "Linear4bit", "8bit": "Linear8bitLt"}
 MERGING = {
@@ -112,7 +112,7 @@ def test_packed_again_it_says_what_the_rounding_took(kind: str):
     assert caught[0].filename == __file__
     if kind == "ours":
         first = next(iter(wrappers(model).values()))
-        old_layer, layer = first.packed_layer[0], first.base_layer
+        old_layer, layer = first.aside.layer, first.base_layer
         assert layer.offset is not None
         assert (layer.blocksize, layer.quant_type) == (old_layer.blocksize, old_layer.quant_type)
         assert far(output(model, "gpt2"), before) < 0.5  # 4 bits: the answer is about the same

@@ -25,9 +25,9 @@ from minipeft import (
     get_peft_model,
     quantize_model,
 )
-from minipeft.tuner.slots import Wrapper
 from minipeft.checks.errors import StateError, TargetError
 from minipeft.layers.quant import packed
+from minipeft.tuner.slots import Wrapper
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,8 +24,8 @@ from torch.nn.utils import prune
 from transformers.pytorch_utils import Conv1D
 
 from minipeft import LoraConfig, QuantizedLinear, get_peft_model, quantize_model
-from minipeft.lab.counting import count
 from minipeft.checks.errors import ConfigError, ConfigTypeError, StateError, TargetError
+from minipeft.lab.counting import count
 from minipeft.layers.quant import dequantize, quantize
 
 HEADS = {"bert": "classifier", "bert_token": "classifier", "bert_qa": "qa_outputs",

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.tuner.slots import Wrapper
-from minipeft.lab.counting import MODELS, meta_model
 from minipeft.checks.errors import TargetError
-from minipeft.methods.lora import LoraConfig as Lora
-from minipeft.tuner.plan import find_targets
+from minipeft.lab.counting import MODELS, meta_model
 from minipeft.methods.config import matches
+from minipeft.methods.lora import LORA
+from minipeft.tuner.plan import find_targets
+from minipeft.tuner.slots import Wrapper
 
 NAMES = {name: bare_names(tiny(name)) for name in ("gpt2", "bloom", "llama")}
 
@@ -137,10 +137,8 @@ def test_end_to_end_the_same_layers_are_adapted(peft: Any):
 def test_the_defaults_are_pefts():
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as THEIRS
 
-    assert {k: list(v) for k, v in Lora.default_targets.items()} == {
-        k: THEIRS[k] for k in Lora.default_targets
-    }
-    assert {"gpt2", "bloom", "llama", "t5", "bert"} <= Lora.default_targets.keys()
+    assert {k: list(v) for k, v in LORA.defaults.items()} == {k: THEIRS[k] for k in LORA.defaults}
+    assert {"gpt2", "bloom", "llama", "t5", "bert"} <= LORA.defaults.keys()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from minipeft.lab.assets.stories import SIGNS, vocabulary
 from minipeft.checks.errors import ConfigError
+from minipeft.lab.assets.stories import SIGNS, vocabulary
 from minipeft.lab.tasks import OPPOSITE, TASKS, load_task
 
 MOOD_OF = {verb: mood for mood, verbs in SIGNS.items() for verb in verbs}

@@ -20,8 +20,8 @@ from conftest import CONFIG, WEIGHTS, files_of
 from torn_saves import OPTIONS, main, model_of, which_is
 
 import minipeft
-from minipeft.saving import atomic as folders
 from minipeft.checks.errors import CheckpointError, CheckpointNotFoundError
+from minipeft.saving import atomic as folders
 
 
 def theirs(peft: Any, folder: Path) -> int | None:

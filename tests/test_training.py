@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from minipeft import LoraConfig, get_peft_model
-from minipeft.lab.assets.pretrain import NAMES
 from minipeft.checks.errors import ConfigError, MinipeftError, StateError
+from minipeft.lab.assets.pretrain import NAMES
 from minipeft.lab.tasks import load_task
 from minipeft.lab.training import accuracy, collate, complete, encode, fit, loss_on
 from minipeft.lab.zoo import load_base

@@ -1,4 +1,4 @@
-"""All warnings: what is allowed, and yet hardly what was meant. Each points to the caller's line."""
+"""All warnings: what is allowed, and hardly what was meant. Each points to the caller's line."""
 
 from __future__ import annotations
 

@@ -220,11 +220,11 @@ def changes(merged: Collection[str], verb: str) -> None:
         )
 
 
-def deletion(known: Collection[str], merged: Collection[str], name: Any) -> None:
-    """Refuse to delete what is not there, or is merged."""
+def deletion(known: Collection[str], layers: Any, name: Any) -> None:
+    """Refuse to delete what is not there, or while one of the adapters in `layers` is merged."""
     no_string(name)
     unknown(known, (name,))
-    changes(merged, "delete_adapter")
+    changes(layers.merged, "delete_adapter")
 
 
 def switch(known: Collection[str], layers: Any, given: Any, mode: Any) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ TASKS: dict[str, Task] = {
     "style": Task("sing of the thing, of the place, and of who has the thing", (), _style),
 }
 
-# What `minipeft.lab.training.fit` is called with, for the configs of `minipeft.lab.demo.METHODS`. The
-# learning rates are the best of a small sweep: `make accuracy` repeats it (tests/ACCURACY.md).
+# What `minipeft.lab.training.fit` is called with, for the configs of `minipeft.lab.demo.METHODS`.
+# The learning rates are the best of a small sweep: `make accuracy` repeats it (tests/ACCURACY.md).
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {"steps": 300, "lr": 2e-3, "batch_size": 16},
     **{

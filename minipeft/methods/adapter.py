@@ -127,9 +127,8 @@ class Adapter(Method["AdapterConfig"]):
 
 def sublayers(name: str, value: Any) -> Any:
     """The rule of `target_modules`: None and "houlsby" are both sublayers, "pfeiffer" is one."""
-    if value is None or isinstance(value, str):
-        value = PLACEMENTS.get(value or "houlsby", value)
-    return names_or_pattern(name, value)
+    value = "houlsby" if value is None else value
+    return names_or_pattern(name, PLACEMENTS.get(value, value) if isinstance(value, str) else value)
 
 
 @dataclass

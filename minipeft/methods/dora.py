@@ -62,6 +62,11 @@ class DoRALayer(Method[Any]):
                 f"DoRA needs the lengths of the rows of W, and {kind} does not show its W; "
                 f"use_dora=False adapts it with a plain LoRA"
             )
+        if lora is None and isinstance(base, (bases.Embedding, bases.Conv)):
+            raise TargetError(
+                f"beside a {base.kind} give the LoRA that suits it: DoRALayer(layer, "
+                f"lora=LoRAEmbedding(layer, ...)), or lora=LoRAConv(layer, ...)"
+            )
         self.base = base  # not a module: the wrapper has the layer among its own
         widths = base.in_features, base.out_features
         self.lora = LoRALayer(*widths, rank, lora_alpha, **options) if lora is None else lora
@@ -86,6 +91,10 @@ class DoRALayer(Method[Any]):
     def scaling(self) -> float:
         """S, as in `LoRALayer`."""
         return self.lora.scaling
+
+    def delta_weight(self) -> Tensor:
+        """S · B A, (out, in): what is added to W₀ before its rows are scaled."""
+        return self.lora.delta_weight()
 
     @torch.no_grad()
     def row_lengths(self, fresh: bool = False) -> Tensor:

@@ -181,10 +181,11 @@ def feedforward_of(config: IA3Config, kind: str | None) -> str | Collection[str]
 
 def resolve(config: IA3Config, kind: str | None) -> dict[str, Any]:
     """The options that the family decides, where they are left out."""
-    resolved: dict[str, Any] = {"feedforward_modules": feedforward_of(config, kind)}
-    if config.target_modules is None and isinstance(config.feedforward_modules, list):
-        joined = [*IA3_TARGETS.get(str(kind), ()), *config.feedforward_modules]
-        resolved["target_modules"] = list(dict.fromkeys(joined))
+    names, target = feedforward_of(config, kind), config.target_modules
+    resolved: dict[str, Any] = {"feedforward_modules": names}
+    target = list(IA3_TARGETS.get(str(kind), ())) if target is None else target
+    if isinstance(names, list) and isinstance(target, list):  # peft demands that one holds both
+        resolved["target_modules"] = list(dict.fromkeys([*target, *names]))
     return resolved
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,9 +50,10 @@ class LoftQConfig:
 
     def __post_init__(self) -> None:
         self.loftq_iter = integer("loftq_iter", self.loftq_iter, low=1)
-        if isinstance(self.loftq_bits, bool) or self.loftq_bits not in QUANT_TYPE:
-            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {self.loftq_bits!r}")
-        self.loftq_bits = int(self.loftq_bits)
+        bits = self.loftq_bits
+        if not isinstance(bits, numbers.Integral) or int(bits) not in QUANT_TYPE:
+            raise ConfigError(f"loftq_bits must be 4, 8 or 2, got {bits!r}")
+        self.loftq_bits = int(bits)
 
 
 def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class LoraConfig(LayerConfig):
         bias: the biases trained as well: "none", "all", or "lora_only" (lora_options/bias.py).
         rank_pattern, alpha_pattern: another r or α for some layers, by name; layers_to_transform,
             layers_pattern: in which of the numbered layers (lora_options/patterns.py).
-        layer_replication: `[(0, 4), (2, 5)]` runs layers 0 1 2 3 2 3 4 (lora_options/replication.py).
+        layer_replication: `[(0, 4), (2, 5)]` runs layers 0 1 2 3 2 3 4 (see its file there).
         trainable_token_indices, megatron_config, megatron_core: refused.
     """
 

@@ -105,7 +105,7 @@ class Placement:
 
 
 class Option:
-    """A further option of a method, in a file of its own; its hooks are called when it is asked for.
+    """A further option of a method, with a file of its own; its hooks run when it is asked for.
 
     Attributes:
         when: what asks for it: {the config's field: the value that does}.

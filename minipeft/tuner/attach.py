@@ -179,7 +179,7 @@ class LayerModel(nn.Module):
         return self.model
 
     def losses(self) -> tuple[list[Any], list[Any]]:
-        """What the last merge rounded off: of plain layers, and of layers that were packed again."""
+        """What the last merge rounded off: of plain layers, and of layers packed again."""
         wrappers = [slot for slot in self.slots().values() if isinstance(slot, Wrapper)]
         again = [w.base_layer for w in wrappers if w.aside is not None]
         return [w.loss for w in wrappers], [m for m in again if "rounding" in vars(m)]

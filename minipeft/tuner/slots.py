@@ -1,4 +1,4 @@
-"""Places in a model where adapters stand: beside one frozen layer, around a module, around the model.
+"""Places in a model where adapters stand: beside a frozen layer, around a module or the model.
 
     x ──► before(x) ──► frozen layer ──► after(x, y) ──► y
 

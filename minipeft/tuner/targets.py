@@ -1,4 +1,4 @@
-"""Which layers a config means: names in, names out; when there are none, the near misses are named."""
+"""Which layers a config means: what is said of names that mean none, and the rarer rules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..layers.families import model_type
 from ..layers.names import ALL_LINEAR, all_linear, linear_endings
 from ..methods.config import LayerConfig, matches
 from ..methods.method import Layout, Placement
+from .slots import named_layers
 
 
 def no_default(layout: Layout, placement: Placement) -> Exception:
@@ -74,7 +75,7 @@ def nothing(layout: Layout, config: LayerConfig, target: Any) -> Exception:
 
 def unsupported(name: str, layer: nn.Module, target: Any, placement: Placement) -> Exception:
     """What to say of a match that is no layer of the method's kind: which of these are near."""
-    inside = [n for n, m in layer.named_modules() if n and bases.view(m) is not None]
+    inside = [n for n, m in named_layers(layer) if n and bases.view(m) is not None]
     return unmatched.other_kind(name, layer, target, placement.beside, inside)
 
 

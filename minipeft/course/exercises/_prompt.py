@@ -233,9 +233,7 @@ def count(answer: Any) -> str:
     expect_number(gpt2, 7680, "the count for GPT-2 and v = 10", known)
     if not isinstance(gpt2, int):
         raise Wrong(f"a count is an int; this is {describe(gpt2)}")
-    expect_number(
-        answer(model, _Config(20, 4096, 1)), 81_920, "the count for Llama-2-7B, v = 20"
-    )
+    expect_number(answer(model, _Config(20, 4096, 1)), 81_920, "the count for Llama-2-7B, v = 20")
     expect_number(
         answer(model, _Config(10, 768, 2)),
         15_360,

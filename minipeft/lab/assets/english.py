@@ -1,4 +1,4 @@
-"""Rebuild tiny-llama, the bundled model that reads English: `python -m minipeft.lab.assets.english`.
+"""Rebuild tiny-llama, the model that reads English: `python -m minipeft.lab.assets.english`.
 
 The English that is on every machine with Python is what programmers wrote to each other: the
 docstrings and comments of the standard library and of the packages that this one needs. From it

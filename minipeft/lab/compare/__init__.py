@@ -1,7 +1,7 @@
 """Every method on equal terms: `python -m minipeft.lab.compare` writes what lesson 14 draws.
 
-tiny-gpt2 is fine-tuned with each method of `minipeft.lab.demo.METHODS` for the same number of steps of
-the same rows. Four stages:
+tiny-gpt2 is fine-tuned with each method of `minipeft.lab.demo.METHODS` for the same number of
+steps of the same rows. Four stages:
 
     rates   every method at four learning rates, validation split, seed 100: chooses the rate
     table   every method at its rate, three tasks, three seeds, test split: chooses nothing

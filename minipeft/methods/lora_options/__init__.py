@@ -1,4 +1,4 @@
-"""LoRA's further options, one file each; nobody enters one unless a config, or a layer, asks for it.
+"""LoRA's further options, a file each; nobody enters one unless a config, or a layer, asks for it.
 
 patterns     another r or α for some layers; adapters in some of the numbered layers only
 replication  a deeper model out of the same weights

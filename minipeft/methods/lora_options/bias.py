@@ -38,7 +38,6 @@ class TrainedBias(Method[Any]):
 
     frozen: Tensor
     changes_matrix = False
-    on_disk = {"bias": "base_layer.bias"}
 
     def __init__(self, bias: Tensor, *, axis: int = -1, dtype: torch.dtype | None = None):
         super().__init__()
@@ -77,7 +76,7 @@ class WithBias(Method[Any]):
         self.reads_matrix, self.ranks = lora.reads_matrix, lora.ranks
         inner = {name: lora.on_disk.get(name, name) for name in lora.state_dict()}
         self.on_disk = {f"lora.{name}": theirs for name, theirs in inner.items()}
-        self.on_disk |= {"trained_bias.bias": trained_bias.on_disk["bias"]}
+        self.on_disk["trained_bias.bias"] = "base_layer.bias"
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """One after the other."""

@@ -62,7 +62,7 @@ class Replication:
     """
 
     def __init__(self, model: nn.Module, ranges: list[list[int]]):
-        order = order_of(ranges)
+        self.ranges, order = ranges, order_of(ranges)
         self.path, old = find_layers(model)
         parent, _, self.name = self.path.rpartition(".")
         self.parent = model.get_submodule(parent)

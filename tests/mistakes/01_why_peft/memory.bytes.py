@@ -1,7 +1,7 @@
 """Answers to memory.bytes."""
 
-from minipeft.lab.counting import BYTES
 from minipeft.course.corpus import right, wrong
+from minipeft.lab.counting import BYTES
 
 
 @wrong("a frozen parameter has no gradient, no master copy")

@@ -1,7 +1,7 @@
 """Answers to memory.notes_table."""
 
-from minipeft.lab.counting import training_bytes
 from minipeft.course.corpus import right, wrong
+from minipeft.lab.counting import training_bytes
 
 
 def table(full, lora, qlora):

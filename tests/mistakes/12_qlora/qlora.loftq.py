@@ -3,8 +3,8 @@
 import torch
 
 from minipeft.course.corpus import right, wrong
-from minipeft.methods.loftq import QUANT_TYPE
 from minipeft.layers.quant import dequantize, quantize
+from minipeft.methods.loftq import QUANT_TYPE
 
 
 def turns(weight, r, s, bits, iterations, factor, again=True, of_weight=False, sign=1.0):
