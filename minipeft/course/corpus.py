@@ -1,6 +1,6 @@
 """Wrong and right answers to exercises, written down so that tests can hold every message.
 
-A file `tests/mistakes/<lesson>/<exercise id>.py` reads like this:
+A file `tests/course/mistakes/<lesson>/<exercise id>.py` reads like this:
 
     @wrong("8.0 times too large: alpha where")
     def alpha_alone(self, x, base_output): ...

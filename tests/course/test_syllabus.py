@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SHOWN: dict[str, tuple[str, ...]] = {
     "00": ("torch", "transformers", "[44, 239, 933, 760]"),
     "01": ("1,104", "208", "108"),

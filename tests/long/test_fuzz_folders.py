@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "fuzz_folders.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "fuzz_folders.py"
 
 
 def fuzz(cases: int, seed: int) -> dict[str, int]:

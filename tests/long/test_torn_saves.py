@@ -136,7 +136,7 @@ def die_before(number: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> boo
 
 
 def test_two_writers_and_a_reader(tmp_path: Path):
-    script = Path(__file__).parent / "torn_saves.py"
+    script = Path(__file__).parents[1] / "support" / "torn_saves.py"
     model_of(0).save_pretrained(tmp_path)
     command = [sys.executable, str(script), str(tmp_path)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
@@ -172,7 +172,7 @@ def test_a_disk_that_fills_leaves_the_old_adapter(tmp_path: Path, size: int):
 
 def test_a_real_small_disk(tmp_path: Path):
     """A file system of 64 KiB, where this machine lets us mount one."""
-    script = Path(__file__).parent / "torn_saves.py"
+    script = Path(__file__).parents[1] / "support" / "torn_saves.py"
     save = f"{sys.executable} {script} {tmp_path}"
     inside = (
         f"mount -t tmpfs -o size=64k none {tmp_path} && {save} 0 1 && "

@@ -1,6 +1,6 @@
 """Every case on minipeft and on Hugging Face peft, and tests/BAD_INPUTS.md with what came of it.
 
-python tests/bad_inputs/table.py
+python tests/refused/table.py
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import minipeft
 PAGE = Path(__file__).parents[1] / "BAD_INPUTS.md"
 HEAD = """# {cases} mistakes, and what becomes of them
 
-`python tests/bad_inputs/table.py` makes each mistake in minipeft and in Hugging Face peft {peft}
+`python tests/refused/table.py` makes each mistake in minipeft and in Hugging Face peft {peft}
 (torch {torch}, transformers {transformers}) and writes this page. A verdict is given by machine
-(`tests/bad_inputs/machine.py`), by the same rule for both:
+(`tests/refused/machine.py`), by the same rule for both:
 
 - **ok**: the library did what was meant all the same.
 - **clear**: an error of the library's kind names what is at fault, and nothing was changed.

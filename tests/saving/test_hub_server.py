@@ -99,7 +99,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def client(port: int, home: Path, name: str, options: str = "") -> str:
     """What a process says that loads `name` from the hub at this port."""
-    script = CLIENT.format(tests=str(Path(__file__).parent), name=name, options=options)
+    script = CLIENT.format(tests=str(Path(__file__).parents[1]), name=name, options=options)
     online = {
         "HF_ENDPOINT": f"http://127.0.0.1:{port}",
         "HF_HOME": str(home),

@@ -1,6 +1,6 @@
 """`make accuracy`: which learning rate each method needs, and what it then reaches on each task.
 
-Two stages, each resumed where it stopped (results lie in tests/accuracy.json, a line for each run):
+Two stages, each resumed where it stopped (results lie in accuracy.json, a line for each run):
 
     sweep   every method at some learning rates, on the validation split, seed 100, tiny-gpt2 only
     table   every method at the best of them, on the test split, seeds 0, 1 and 2, both models
@@ -23,7 +23,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs at a time, one thread each
 
 RESULTS = Path(__file__).with_name("accuracy.json")
-PAGE = Path(__file__).with_name("ACCURACY.md")
+PAGE = Path(__file__).parents[1] / "ACCURACY.md"
 TASKS = ("mood", "where", "opposite")
 CHANCE = {"mood": 1 / 6, "where": 1 / 12, "opposite": 1 / 6}
 SEEDS = (0, 1, 2)
@@ -126,7 +126,7 @@ def page() -> Iterator[str]:
 
     known, names = results(), {key: label for key, (label, _) in METHODS.items()}
     yield "# What each method reaches on the bundled models\n"
-    yield "Written by `make accuracy` (tests/accuracy.py says how). 500 steps of 16 rows, the same"
+    yield "Written by `make accuracy` (tests/support/accuracy.py). 500 steps of 16 rows, the same"
     yield "for all tasks; accuracy in percent on 500 test rows, seeds 0, 1, 2. Chance is 17 % on"
     yield "mood and opposite (six moods), 8 % on where (twelve places). The rate was chosen"
     yield "on the validation split of tiny-gpt2 with seed 100.\n"
@@ -169,7 +169,7 @@ def page() -> Iterator[str]:
 
 
 def main() -> None:
-    """`python tests/accuracy.py [sweep] [table] [page]`; nothing: all three."""
+    """`python tests/support/accuracy.py [sweep] [table] [page]`; nothing: all three."""
     stages = sys.argv[1:] or ["sweep", "table", "page"]
     jobs = int(os.environ.get("JOBS", "2"))
     if "sweep" in stages:

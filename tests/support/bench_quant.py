@@ -22,7 +22,8 @@ def fresh(module: str, call: str, threads: int, **environment: str) -> Any:
     """Call a function of a module of tests/ in a fresh process; returns its numbers."""
     code = f"import json, {module} as q; print(json.dumps(q.{call}))"
     place = os.path.dirname(os.path.abspath(__file__))
-    path = os.pathsep.join([place, os.path.dirname(place)])  # this checkout's package, too
+    tests = os.path.dirname(place)
+    path = os.pathsep.join([place, tests, os.path.dirname(tests)])  # this checkout's package, too
     env = {**os.environ, **environment, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     if done.returncode:

@@ -1,7 +1,7 @@
 """Mutated adapter folders, loaded one after the other: what may come is an adapter or one of our
 errors, and the model is as it was.
 
-    python tests/fuzz_folders.py CASES [SEED]
+    python tests/support/fuzz_folders.py CASES [SEED]
 
 Prints one JSON object: how many were refused, loaded, loaded with a warning, and the memory taken.
 """
@@ -21,6 +21,8 @@ import traceback
 import warnings
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from conftest import CONFIG, WEIGHTS, shake, state_of, tiny

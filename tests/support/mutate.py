@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 LEFT_OUT = re.compile(r"\b(fit|accuracy|loss_on)\(|\bplt\b|\bimport_peft\b")
 
 
@@ -37,7 +37,7 @@ class Mutation:
         name: what was done, as the test's id.
         file: below `minipeft/`.
         old, new: the source as it stands, exactly once, and what takes its place.
-        test: the suite's test that must fail, below `tests/`.
+        test: the suite's test that must fail: its file's name, and its own.
         lesson: the lesson that must stop, or print something else.
         exercise: the exercise whose check must call it wrong.
     """
@@ -57,7 +57,7 @@ def source(mutation: Mutation) -> str:
     if (n := text.count(mutation.old)) != 1:
         raise ValueError(
             f"{mutation.name}: {mutation.old!r} must stand once in minipeft/{mutation.file}, and "
-            f"stands there {n} times; write the line as it is now into tests/mutations.py"
+            f"stands there {n} times; write the line as it is now into tests/support/mutations.py"
         )
     return text.replace(mutation.old, mutation.new)
 
@@ -66,7 +66,7 @@ def copy(mutation: Mutation, folder: Path) -> Path:
     """A folder to import the broken package from; the assets are linked."""
     target, text = folder / mutation.name / "minipeft", source(mutation)
     shutil.copytree(REPO / "minipeft", target, ignore=shutil.ignore_patterns("assets"))
-    (target / "assets").symlink_to(REPO / "minipeft" / "assets")
+    (target / "lab" / "assets").symlink_to(REPO / "minipeft" / "lab" / "assets")
     (target / mutation.file).write_text(text, encoding="utf-8")
     return target.parent
 
@@ -127,7 +127,10 @@ def _test(node: str) -> str:
     # transformers, imported before pytest began, brought anyio along
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with contextlib.redirect_stdout(printed):
-        code = pytest.main([*options, str(REPO / "tests" / node)], plugins=[Noted()])
+        name, _, test = node.partition("::")
+        (file,) = (REPO / "tests").rglob(name)
+        place = f"{file}::{test}" if test else str(file)
+        code = pytest.main([*options, place], plugins=[Noted()])
     if code not in (0, 1):  # such as no test of this name: that is no catch
         raise RuntimeError(f"tests/{node} did not run: {printed.getvalue()[-2000:]}")
     return lines[0] if lines else ""

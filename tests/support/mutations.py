@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mutate import Mutation as M
 
-LORA, KINDS = "methods/lora.py", "methods/lora_kinds.py"
+LORA, OPTIONS = "methods/lora.py", "methods/lora_options"
+EMBEDDING, CONV = f"{OPTIONS}/embedding.py", f"{OPTIONS}/conv.py"
 DORA, LOFTQ = "methods/dora.py", "methods/loftq.py"
 BITFIT, ADAPTER = "methods/bitfit.py", "methods/adapter.py"
 PROMPT, PTUNING = "methods/prompt_tuning.py", "methods/p_tuning.py"
-PREFIX, INPUTS = "methods/prefix_tuning.py", "inputs.py"
-CODEBOOK, BLOCKS = "quant/codebook.py", "quant/blocks.py"
+PREFIX, INPUTS = "methods/prefix_tuning.py", "methods/longer_inputs.py"
+CODEBOOK, BLOCKS = "layers/quant/codebook.py", "layers/quant/blocks.py"
 
 # name, file, the right text, the wrong text, the suite's test, the lesson, the exercise
 MUTATIONS = [
@@ -63,21 +64,21 @@ MUTATIONS = [
       "test_lora.py::test_a_linear_layer_worked_by_hand", "08", "lora.linear"),
     M("dora-times-the-length", DORA, "flatten() * inverse", "flatten() * lengths",
       "test_dora.py::test_a_layer_worked_by_hand", "09", "family.dora_forward"),
-    M("dora-scales-the-bias", DORA, "super().forward(x, base_output - bias)",
-      "super().forward(x, base_output)",
+    M("dora-scales-the-bias", DORA, "self.lora(x, base_output - bias)",
+      "self.lora(x, base_output)",
       "test_dora.py::test_a_layer_worked_by_hand", "09", "family.dora_forward"),
     M("dora-columns", DORA, "vector_norm(weight, dim=1)",
       "vector_norm(weight.reshape(weight.shape[::-1]), dim=0)",
       "test_dora.py::test_a_layer_worked_by_hand", "09", "family.row_lengths"),
     M("dora-one-cross-term", DORA, "beta=2, alpha", "beta=1, alpha",
       "test_dora.py::test_against_the_matrices_in_float64", "09", "family.row_lengths"),
-    M("embedding-no-scale", KINDS, "F.linear(ax * self.scaling, self", "F.linear(ax, self",
+    M("embedding-no-scale", EMBEDDING, "F.linear(ax * self.scaling, self", "F.linear(ax, self",
       "test_lora_embedding.py::test_a_token_looked_up_by_hand", "09", "family.embedding"),
-    M("conv-no-scale", KINDS, "conv(ax * self.scaling,", "conv(ax,",
+    M("conv-no-scale", CONV, "conv(ax * self.scaling,", "conv(ax,",
       "test_lora_conv.py::test_a_pixel_by_hand", "09", "family.conv"),
-    M("pattern-full-names-only", "methods/patterns.py", r'rf"(.*\.)?({key})$"', 'rf"({key})$"',
+    M("pattern-full-names-only", f"{OPTIONS}/patterns.py", r'rf"(.*\.)?({key})$"', 'rf"({key})$"',
       "test_lora_patterns.py::test_a_rank_and_a_scale_by_hand", "09", "family.meant"),
-    M("replication-one-too-far", "methods/replication.py", "in range(start, end)]",
+    M("replication-one-too-far", f"{OPTIONS}/replication.py", "in range(start, end)]",
       "in range(start, end + 1)]",
       "test_replication.py", "09", "family.order_of"),
     M("nf4-one-level", CODEBOOK, "return quantiles / quantiles.max()",

@@ -1,7 +1,7 @@
 """A process that saves two adapters in turn into one folder, to be killed or to meet a rival.
 
-    python tests/torn_saves.py FOLDER SEED [TIMES]
-    python tests/torn_saves.py FOLDER               says which of them is there
+    python tests/support/torn_saves.py FOLDER SEED [TIMES]
+    python tests/support/torn_saves.py FOLDER               says which of them is there
 
 It writes a line when it begins and one after each save, so that its killer knows where it is.
 """

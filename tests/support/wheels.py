@@ -1,4 +1,4 @@
-"""The course from a wheel alone: `python tests/wheels.py` runs every notebook in an empty folder.
+"""The course from a wheel alone: `tests/support/wheels.py` runs every notebook in an empty folder.
 
 The wheel is built, put into an environment where nothing else is minipeft's, and the notebooks and
 solutions are copied to a folder with nothing beside them. So a file that the wheel lacks, or a cell
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TIMES = Path(__file__).parent / "notebook_times.py"
 WHERE = """\
 import sys
@@ -68,11 +68,15 @@ def install(python: Path, wheel: str) -> None:
     subprocess.run([*command, wheel], check=True, env=clean_variables())
 
 
-def copy_notebooks(to: Path) -> None:
+def copy_notebooks(to: Path, lessons: list[str]) -> None:
     """The two folders of executed notebooks, and one that says whose minipeft is imported."""
+
+    def wanted(name: str) -> bool:
+        return not lessons or any(name.startswith(f"{lesson}_") for lesson in lessons)
+
     for kind in ("notebooks", "solutions"):
         shutil.copytree(ROOT / kind, to / kind, ignore=lambda d, names: [
-            n for n in names if not n.endswith(".ipynb")
+            n for n in names if not n.endswith(".ipynb") or not wanted(n)
         ])  # fmt: skip
     where = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WHERE)])
     nbformat.write(where, to / "notebooks" / "00_from_the_wheel.ipynb")
@@ -91,13 +95,15 @@ def run(python: Path, folder: Path, arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Builds, copies, runs: `python tests/wheels.py -n 2`."""
+    """Builds, copies, runs: `wheels.py [08 11 ...] -n 2`; all lessons if none is named."""
+    lessons = [each for each in arguments if each.isdigit() and len(each) == 2]
+    arguments = [each for each in arguments if each not in lessons]
     with tempfile.TemporaryDirectory(prefix="minipeft-wheel-") as name:
         here = Path(name)
         wheel = build(here / "dist")
         python = environment(here / "env")
         install(python, str(wheel))
-        copy_notebooks(here / "empty")
+        copy_notebooks(here / "empty", lessons)
         print(f"{wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB, alone in an empty folder")
         return run(python, here / "empty", arguments)
 
