@@ -3,6 +3,7 @@
 errors     the kinds of errors and warnings
 say        how values and names are put into words
 rules      what one option of a config may be; they stand beside the config's fields
+unfit      inputs, layers and options that a method cannot work with
 unmatched  names in a config that mean nothing in a model
 refuse     what the verbs of a `PeftModel` refuse
 misfit     what is said of files that do not fit the model

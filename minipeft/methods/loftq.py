@@ -18,7 +18,7 @@ import hashlib
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -134,6 +134,10 @@ class LoftQ(Option):
     unless = {"loftq_config": {}}
     # In the weights file's header: what the quantized weights were.
     KEY = "loftq_base"
+
+    def at(self, config: Any, name: str) -> Any:
+        """The module is built as usual, before A and B get other numbers."""
+        return replace(config, init_lora_weights=True, loftq_config={})
 
     def check(self, config: Any) -> None:
         """`loftq_config` becomes a dict (peft's form on disk), with what was left out."""

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import unfit
 from ..checks.rules import flag, one_of, optional, patterns_to, real, unavailable, whole
 from ..layers import bases
 from ..layers.families import ATTENTION
@@ -108,9 +109,10 @@ class LoRALayer(Method["LoraConfig"]):
 
         True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
         "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
-        ΔW ≠ 0; for tests only. "orthogonal" and "loftq", which have files of their own, put theirs
-        in the place of the start of True.
+        ΔW ≠ 0; for tests only. ("orthogonal" and "loftq" have files of their own.)
         """
+        if init_lora_weights not in (True, False, "gaussian"):
+            raise unfit.lora_start(init_lora_weights)
         if init_lora_weights == "gaussian":
             nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
         else:

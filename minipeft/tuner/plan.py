@@ -251,7 +251,7 @@ def beside(choice: Choice, base: bases.Base) -> tuple[Method[Any], bases.Base]:
     method = build(base, config) if own_kind is None else own_kind.make(config, base)
     stands_on = base
     for option in options:
-        method, stands_on = option.built(config, method, stands_on)
+        method, stands_on = option.built(choice.config, method, stands_on)
     return method, stands_on
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +44,10 @@ class Orthogonal(Option):
     """`init_lora_weights="orthogonal"`; an embedding keeps its own start."""
 
     when = {"init_lora_weights": "orthogonal"}
+
+    def at(self, config: Any, name: str) -> Any:
+        """The module is built as usual, before A and B get other numbers."""
+        return replace(config, init_lora_weights=True)
 
     def built(self, config: Any, method: Any, base: bases.Base) -> tuple[Method[Any], bases.Base]:
         """The same module, with other numbers in A and B."""
