@@ -1,12 +1,10 @@
-"""The measures of the house: imports point downwards, and files and ways through them are short."""
+"""The measures of the house: rooms in layers, no circle, short ways through them, a light import."""
 
 from __future__ import annotations
 
-import ast
-import io
 import subprocess
 import sys
-import tokenize
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,120 +14,173 @@ from conftest import adapted, inputs, tiny
 
 import minipeft
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import rooms  # noqa: E402
+
 HOUSE = Path(minipeft.__file__).parent
-FILES = sorted(HOUSE.rglob("*.py"))
-# From the ground up: a room uses those before it only. "minipeft" is the door, __init__.py.
-ORDER = [
-    "errors", "checks", "config", "quant", "families", "bases", "rows", "merging", "core", "saved",
-    "lengths", "inputs", "virtual", "names", "heads", "targets", "prompts", "methods", "refuse",
-    "kbit", "plans", "tuner", "folder", "proof", "files", "misfit", "state", "encoders",
-    "checkpoint", "several", "hub", "learning", "model", "counting", "assets", "zoo", "tasks",
-    "training", "minipeft", "demo", "compare", "finetune", "course", "commands", "cli",
-]  # fmt: skip
-OUTSIDE = ("course", "commands", "cli.py", "assets")
-PACKAGE = [f for f in FILES if f.relative_to(HOUSE).parts[0] not in OUTSIDE]
 HEAVY = [
     "transformers", "datasets", "bitsandbytes", "matplotlib", "IPython", "peft", "torch._dynamo",
 ]  # fmt: skip
+# What may lie at the repository's root; a model saved without a folder of its own would be a stray.
+AT_THE_ROOT = {
+    ".ci", ".git", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md",
+    "LICENSE", "Makefile", "README.md", "constraints.txt", "docs", "exercises", "minipeft",
+    "notebooks", "pyproject.toml", "solutions", "tests",
+}  # fmt: skip
+# What git ignores there.
+IGNORED = {
+    ".venv", "build", "dist", "my-course", "minipeft-course", ".pytest_cache", ".mypy_cache",
+    ".ruff_cache", ".hypothesis", ".ipynb_checkpoints", "__pycache__", ".install-stamp",
+}  # fmt: skip
 
-
-def room(parts: tuple[str, ...]) -> str:
-    """minipeft/methods/lora.py and minipeft/errors.py are the rooms "methods" and "errors"."""
-    name = parts[0].removesuffix(".py") if parts else "__init__"
-    if name == "__init__" or name not in {f.name.removesuffix(".py") for f in HOUSE.iterdir()}:
-        return "minipeft"
-    return name
-
-
-def imported(file: Path) -> set[str]:
-    """The rooms that a file imports, at its top or inside a function."""
-    here = file.relative_to(HOUSE).parts[:-1]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules = [alias.name.split(".") for alias in node.names]
-            found |= {room(tuple(m[1:])) for m in modules if m[0] == "minipeft"}
-        elif isinstance(node, ast.ImportFrom):
-            path = (node.module or "").split(".") if node.module else []
-            if node.level:
-                path = [*here[: len(here) - node.level + 1], *path]
-            elif path[0] == "minipeft":
-                path = path[1:]
-            else:
-                continue
-            # "from . import bases" imports rooms, or public names from the door
-            found |= {room(tuple(path or [alias.name])) for alias in node.names}
-    return found
-
-
-def lines_of_code(text: str) -> int:
-    """Lines that are neither blank nor comment nor docstring."""
-    said: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node
-        ):
-            first = node.body[0]
-            said |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-    code: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in (
-            tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
-            tokenize.ENDMARKER,
-        ):  # fmt: skip
-            code |= set(range(token.start[0], token.end[0] + 1))
-    return len(code - said)
-
-
-def test_the_counter_of_lines():
-    text = '"""Two\nlines."""\n\n# comment\ndef f(\n    a,\n):\n    """Doc."""\n'
-    text += '    return """x\ny"""\n'
-    assert lines_of_code(text) == 5
+# --- rooms ---------------------------------------------------------------------------------------
 
 
 def test_the_reader_of_imports():
-    assert imported(HOUSE / "errors.py") == set()
-    assert {"bases", "config", "errors"} <= imported(
-        HOUSE / "core.py"
-    )  # bases: "from . import bases"
-    assert {"bases", "core"} <= imported(HOUSE / "methods" / "lora.py")  # "from .. import bases"
-    assert "methods" in imported(HOUSE / "__init__.py")
+    known = rooms.files()
+    assert rooms.imported("checks.say", known) == set()
+    assert {"checks.errors", "layers.quant.packed"} <= rooms.imported("layers.bases", known)
+    assert "methods.lora" in rooms.imported("methods.dora", known)
+    assert "lab.assets" in rooms.imported("lab.zoo", known) | {"lab.assets"}
+    # inside a function, too
+    assert "cli.models" in rooms.imported("cli.main", known)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(HOUSE)))
-def test_imports_point_downwards(file: Path):
-    mine = room(file.relative_to(HOUSE).parts)
-    assert mine in ORDER, f"say in ORDER where {mine} stands"
-    for other in imported(file):
-        assert other in ORDER, f"say in ORDER where {other} stands"
-        assert ORDER.index(other) <= ORDER.index(mine), f"{mine} must not use {other}"
+def test_rooms_use_those_below_them_only():
+    level = {name: at for at, floor in enumerate(rooms.FLOORS) for name in floor}
+    there = {rooms.room(name) for name in rooms.files()}
+    assert there == set(level), "say in docs/rooms.py on which floor a room stands"
+    upward = [(a, b) for a, b in rooms.arrows(rooms.files()) if level[b] >= level[a]]
+    assert upward == []
 
 
-def test_no_file_is_longer_than_250_lines():
-    long = {
-        str(f.relative_to(HOUSE)): len(f.read_text(encoding="utf-8").splitlines()) for f in FILES
-    }
-    assert {name: length for name, length in long.items() if length > 250} == {}
+def test_no_files_import_each_other_in_a_circle():
+    assert rooms.circles(rooms.files()) == []
 
 
-# A reader of one method needs its file and the house; these are the other methods, quantization,
-# tables of names, what is refused, many adapters at once, crashes and damaged files, the hub, real
-# runs, and the course.
-BESIDE = (
-    "methods", "quant", "kbit.py", "families.py", "zoo.py", "tasks.py", "training.py", "demo.py",
-    "compare", "finetune", "checks.py", "refuse.py", "lengths.py", "heads.py", "rows.py",
-    "several.py", "folder.py", "proof.py", "misfit.py", "encoders.py", "hub.py", "learning.py",
-)  # fmt: skip
+def test_the_searcher_of_circles_finds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.py").write_text("from .b import x\n")
+    (tmp_path / "b.py").write_text("def f():\n    from . import a\n")
+    monkeypatch.setattr(rooms, "HOUSE", tmp_path)
+    assert rooms.circles(rooms.files()) == [["a", "b", "a"]]
 
 
-def test_the_house_stays_under_2000_lines_of_code():
-    texts = {file: file.read_text(encoding="utf-8") for file in PACKAGE}
-    beside = [file for file in PACKAGE if file.relative_to(HOUSE).parts[0] in BESIDE]
-    house = sum(lines_of_code(text) for file, text in texts.items() if file not in beside)
-    code, physical = (sum(map(f, texts.values())) for f in (lines_of_code, lambda t: t.count("\n")))
-    print(f"{house} lines of code in the house, {code} with methods and course material")
-    print(f"{physical} lines with docstrings, comments and blank lines")
-    assert 1000 < house < 2000
+def test_the_root_has_at_most_eleven_rooms_on_ten_floors():
+    assert len(rooms.FLOORS) <= 10
+    there = [f for f in HOUSE.iterdir() if f.suffix == ".py" or (f / "__init__.py").exists()]
+    assert len(there) <= 11
+
+
+def test_each_room_says_what_lives_in_it():
+    for folder in HOUSE.iterdir():
+        if (folder / "__init__.py").exists():
+            said = (folder / "__init__.py").read_text(encoding="utf-8").partition("\n\n")
+            assert said[0].startswith('"""'), folder
+            assert len(said[2].splitlines()) >= 3, f"{folder.name} must say what lives in it"
+
+
+def test_the_drawing_of_the_rooms_is_that_of_today():
+    assert rooms.main(["--check"]) == 0
+
+
+def test_nothing_strays_at_the_root():
+    there = {entry.name for entry in ROOT.iterdir()}
+    strays = {name for name in there - AT_THE_ROOT - IGNORED if not name.endswith(".egg-info")}
+    assert strays == set()
+
+
+# --- ways ----------------------------------------------------------------------------------------
+
+
+def walk(run: Callable[[], Any], house: Path = HOUSE) -> tuple[Any, list[str], list[str]]:
+    """What `run` returns; and the files and functions of `house` that it enters, call by call.
+
+    Not counted: comprehensions (functions to Python before 3.12), and `__getattr__`, which stands
+    behind every `self.base_layer` and which no reader steps through.
+    """
+    files: list[str] = []
+    functions: list[str] = []
+
+    def see(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        uncounted = code.co_name.startswith("<") or code.co_name == "__getattr__"
+        if event == "call" and house in Path(code.co_filename).parents and not uncounted:
+            files.append(Path(code.co_filename).relative_to(house).as_posix())
+            functions.append(f"{files[-1]}:{code.co_firstlineno} {code.co_name}")
+
+    sys.setprofile(see)
+    try:
+        result = run()
+    finally:
+        sys.setprofile(None)
+    return result, files, functions
+
+
+def changes(files: list[str]) -> int:
+    """How often the way goes into another file; the first one counts."""
+    return sum(a != b for a, b in zip(["", *files], files, strict=False))
+
+
+def limit(n: int) -> int:
+    """A number of docs/architecture.md, with its margin of a tenth."""
+    return n + n // 10
+
+
+def test_a_forward_passes_through_few_of_our_functions(peft: Any):
+    batch = inputs("gpt2")
+    assert walk(lambda: tiny("gpt2")(**batch))[1] == []
+    for model in (adapted("gpt2"), adapted("gpt2", lora_dropout=0.1).train()):
+        _, files, functions = walk(lambda m=model: m(**batch))
+        assert set(files) == {"model.py", "tuner/slots.py", "methods/lora.py"}
+        assert len(set(functions)) <= 5, functions
+    theirs = peft.get_peft_model(tiny("gpt2"), peft.LoraConfig(fan_in_fan_out=True))
+    _, files, functions = walk(lambda: theirs(**batch), Path(peft.__file__).parent)
+    print(f"Hugging Face peft: {len(set(files))} files, {len(set(functions))} functions")
+    assert len(set(files)) > 3
+    assert len(set(functions)) > 10
+
+
+def test_a_plain_config_enters_no_file_of_an_option_that_nobody_asked_for():
+    _, files, _ = walk(lambda: minipeft.LoraConfig(r=4))
+    assert set(files) <= {"methods/config.py", "checks/rules.py", "methods/lora.py"}
+
+
+def test_get_peft_model_is_a_short_way():
+    base, config = tiny("gpt2"), minipeft.LoraConfig(r=4)
+    _, files, functions = walk(lambda: minipeft.get_peft_model(base, config))
+    assert len(set(files)) <= limit(9), sorted(set(files))
+    assert len(set(functions)) <= limit(45), sorted(set(functions))
+    assert changes(files) <= limit(45)
+    assert not [file for file in files if "lora_options" in file]
+
+
+def test_loading_and_saving_are_short_ways(tmp_path: Path):
+    model = adapted("gpt2")
+    _, files, _ = walk(lambda: model.save_pretrained(tmp_path))
+    assert len(set(files)) <= limit(6), sorted(set(files))
+    base = tiny("gpt2")
+    _, files, functions = walk(lambda: minipeft.PeftModel.from_pretrained(base, tmp_path))
+    assert len(set(files)) <= limit(14), sorted(set(files))
+    # a generator is entered anew for each name it gives: as often as there are modules, once
+    walked = [name for name in functions if name.endswith(" named_layers")]
+    assert len(walked) == len(list(base.named_modules())) - len(list(inside(base))) + 1
+
+
+def inside(base: Any) -> list[str]:
+    """What stands inside the slots of a model by now."""
+    slots = [name for name, m in base.named_modules() if hasattr(m, "adapters")]
+    return [n for n, _ in base.named_modules() if any(n.startswith(f"{s}.") for s in slots)]
+
+
+def test_loras_mathematics_are_one_file():
+    text = (HOUSE / "methods" / "lora.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= limit(240)
+    lore = ("trained_bias", "embedding_A", "Conv2d", "meant(", "replicated", "QuantizedLinear")
+    assert not [word for word in lore if word in text]
+
+
+# --- the door ------------------------------------------------------------------------------------
 
 
 def test_importing_minipeft_imports_nothing_heavy():
@@ -138,44 +189,6 @@ def test_importing_minipeft_imports_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "[]"
-
-
-def passed(model: Any, house: Path) -> tuple[set[str], set[str]]:
-    """The files below `house` and their functions that one forward of a tiny GPT-2 passes through.
-
-    Not counted: comprehensions (functions to Python before 3.12), and `__getattr__`, which stands
-    behind every `self.base_layer` and which no reader steps through.
-    """
-    files: set[str] = set()
-    functions: set[str] = set()
-
-    def see(frame: FrameType, event: str, _: Any) -> None:
-        code = frame.f_code
-        uncounted = code.co_name.startswith("<") or code.co_name == "__getattr__"
-        if event == "call" and house in Path(code.co_filename).parents and not uncounted:
-            files.add(Path(code.co_filename).name)
-            functions.add(f"{Path(code.co_filename).name}:{code.co_firstlineno} {code.co_name}")
-
-    batch = inputs("gpt2")
-    sys.setprofile(see)
-    try:
-        model(**batch)
-    finally:
-        sys.setprofile(None)
-    return files, functions
-
-
-def test_a_forward_passes_through_few_of_our_functions(peft: Any):
-    assert passed(tiny("gpt2"), HOUSE) == (set(), set())
-    for model in (adapted("gpt2"), adapted("gpt2", lora_dropout=0.1).train()):
-        files, functions = passed(model, HOUSE)
-        assert files == {"inputs.py", "core.py", "lora.py"}
-        assert len(functions) <= 5, functions
-    theirs = peft.get_peft_model(tiny("gpt2"), peft.LoraConfig(fan_in_fan_out=True))
-    files, functions = passed(theirs, Path(peft.__file__).parent)
-    print(f"Hugging Face peft: {len(files)} files, {len(functions)} functions")
-    assert len(files) > 3
-    assert len(functions) > 10
 
 
 def test_the_public_names_are_all_there_and_documented():

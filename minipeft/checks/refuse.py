@@ -376,3 +376,34 @@ def merge_order(slots: Slots, chosen: tuple[str, ...]) -> tuple[str, ...]:
                         f"set_adapter({name!r}) first"
                     )
     return tuple(sorted(chosen, key=lambda n: active.index(n) if n in active else -1))
+
+
+def no_matrix(layer: str) -> StateError:
+    """What to say of a layer without a matrix to merge into."""
+    return StateError(
+        f"{layer} cannot take a merge: its W is no plain matrix; keep the adapter beside it"
+    )
+
+
+def other_bias(names: Iterable[str], layer: str, without: bool) -> StateError:
+    """What to say of a merge that needs a bias where there is none (`without`), or the reverse."""
+    return StateError(
+        f"merging {listed(names)} would {'add' if without else 'drop'} a bias, and a "
+        f"{layer} cannot change whether it has one; keep the adapter beside it"
+    )
+
+
+def not_finite(names: Iterable[str]) -> StateError:
+    """What to say of a merge that spoils the weights."""
+    return StateError(
+        f"merging {listed(names)} gives weights that are not finite; "
+        f"look for NaN or very large numbers in the adapter"
+    )
+
+
+# --- an adapter's tensors ------------------------------------------------------------------------
+
+
+def not_in(name: str, model: Any) -> AdapterNameError:
+    """What to say of an adapter whose tensors a model does not have."""
+    return AdapterNameError(f"there is no adapter {name!r} in this {type(model).__name__}")

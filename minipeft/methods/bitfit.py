@@ -20,10 +20,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..checks import unmatched
+from ..checks import unfit, unmatched
 from ..checks.errors import TargetError
 from ..checks.rules import one_of
-from ..checks.say import listed
 from ..layers import bases
 from ..layers.families import FUSED_NAME, SMALL_BIASES, model_type, qkv_rows
 from ..layers.names import ALL_LINEAR, all_linear
@@ -143,10 +142,7 @@ def with_biases(layout: Layout, config: Any, *, named: bool) -> list[str]:
             users.setdefault(id(layer._parameters["bias"]), []).append(name)
     for names in users.values():
         if len(names) > 1:
-            raise TargetError(
-                f"{listed(names)} share one bias, and what is trained beside each would count for "
-                f"all of them; {fix}"
-            )
+            raise unfit.shared_bias(names, fix)
     for name, layer in mine.items():
         refuse_unknown(name, layer, users, layout, fix)
     return [name for names in users.values() for name in names]
@@ -175,11 +171,7 @@ def small(model: nn.Module, names: list[str]) -> list[str]:
     """Those of `names` that compute queries, or go from d to 4d."""
     kind = model_type(model)
     if kind not in SMALL_BIASES:
-        what = f"model type {kind!r}" if kind else f"{type(model).__name__}, a plain nn.Module"
-        raise TargetError(
-            f"biases='small' is not known for {what} (it is for {', '.join(sorted(SMALL_BIASES))});"
-            f" name the layers in target_modules, with biases='all'"
-        )
+        raise unmatched.no_small_biases(kind, model, SMALL_BIASES)
     return [name for name in names if matches(SMALL_BIASES[kind], name)]
 
 
@@ -198,15 +190,11 @@ def biased_names(layout: Layout, config: BitFitConfig) -> list[str]:
     target, layers = config.target_modules, layout.modules
     entries = [] if target is None or isinstance(target, str) else list(target)
     lost = [entry for entry in entries if not any(matches([entry], name) for name in names)]
-    if not any(bases.biased(layer) for layer in layers.values()):
-        raise TargetError(
-            f"{type(layout.model).__name__} has no biases, so BitFit has nothing to train; take a "
-            f"method that stands beside its weight matrices: LoRA (LoraConfig), IA³ (IA3Config)"
-        )
+    biased = [name for name, layer in layers.items() if bases.biased(layer)]
+    if not biased:
+        raise unfit.no_biases(layout.model)
     if lost or not names:
-        raise unmatched.no_layer_with_bias(
-            lost or target, [n for n, m in layers.items() if bases.biased(m)], lost
-        )
+        raise unmatched.no_layer_with_bias(lost or target, biased, lost)
     return names if config.biases == "all" else small(layout.model, names)
 
 

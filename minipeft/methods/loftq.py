@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import doubts
-from ..checks.errors import ConfigError, ConfigTypeError, TargetError
+from ..checks import doubts, unfit
+from ..checks.errors import ConfigError, ConfigTypeError
 from ..checks.rules import integer
 from ..checks.say import listed
 from ..layers import bases
@@ -68,10 +68,7 @@ def check_loftq(init: bool | str, options: Any) -> dict[str, Any]:
             raise ConfigTypeError(f"loftq_config has {listed(map(str, strange))}; known: {known}")
         options = LoftQConfig(**options)
     if options and init != "loftq":
-        raise ConfigError(
-            f"loftq_config={options!r} does nothing with init_lora_weights={init!r}; "
-            f'LoftQ needs init_lora_weights="loftq" as well'
-        )
+        raise unfit.unused_loftq(options, init)
     if options is not None and not isinstance(options, (LoftQConfig, dict)):
         raise ConfigTypeError(f"loftq_config must be a LoftQConfig, got {type(options).__name__}")
     if init != "loftq":
@@ -156,10 +153,7 @@ class LoftQ(Option):
         refuse_other_kinds(base)
         r, smaller = method.lora_A.shape[0], min(base.in_features, base.out_features)
         if r > smaller:
-            raise TargetError(
-                f"LoftQ takes r singular directions, and {base.name or 'the layer'} "
-                f"({base.out_features}, {base.in_features}) has {smaller}, got r={r}"
-            )
+            raise unfit.too_few_directions(base, smaller, r)
         return method, started(method, base, LoftQConfig(**config.loftq_config))
 
     def demand(
@@ -189,10 +183,7 @@ class LoftQ(Option):
 def refuse_other_kinds(base: bases.Base) -> None:
     """Refuse a layer whose own W LoftQ cannot quantize."""
     if not isinstance(base, (bases.Linear, bases.Conv1D)):
-        raise TargetError(
-            f'init_lora_weights="loftq" quantizes the layer itself and needs its own W, but '
-            f"{base.name or 'the layer'} is a {base.kind}; give the model before quantization"
-        )
+        raise unfit.no_plain_weight(base)
 
 
 def fingerprint(layers: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import unfit
 from ..checks.errors import StateError
 from ..layers.families import first_position
 
@@ -70,10 +71,7 @@ def longer_mask(mask: Tensor | None, v: int, text: int, batch: int) -> Tensor | 
         return None
     shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
     if shape not in [(rows, t) for rows in (1, batch) for t in (text, v + text)]:
-        raise StateError(
-            f"with virtual tokens attention_mask must be ({batch}, {text}), one column for each "
-            f"token of text; got {shape}"
-        )
+        raise unfit.other_mask(batch, text, shape)
     if mask.shape[1] == v + text:
         return mask
     return torch.cat([mask.new_ones(mask.shape[0], v), mask], dim=1)
@@ -124,10 +122,7 @@ def lengthen_labels(inputs: Inputs, v: int) -> None:
     """
     tokens, labels = given(inputs), inputs.get("labels")
     if labels is not None and labels.dim() == 2 and labels.shape != tokens.shape[:2]:
-        raise StateError(
-            f"labels must be {tuple(tokens.shape[:2])}, one for each token of text (-100 for those "
-            f"that do not count), got {tuple(labels.shape)}"
-        )
+        raise unfit.other_labels(tokens.shape[:2], labels.shape)
     if labels is not None and labels.shape == tokens.shape[:2]:  # a label for each token
         ignored = labels.new_full((labels.shape[0], v), -100)
         inputs["labels"] = torch.cat([ignored, labels], dim=1)  # (b, v + t)
@@ -200,10 +195,7 @@ def refuse_too_long(model: nn.Module, v: int, text: int) -> None:
     longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     longest = None if longest is None else longest - first_position(model)
     if longest is not None and longest < v + text and (text <= longest or learned(model)):
-        raise StateError(
-            f"{v} virtual tokens and {text} tokens of text are {v + text} positions, and "
-            f"{type(model).__name__} reads at most {longest}: shorten the text to {longest - v}"
-        )
+        raise unfit.too_long(v, text, model, longest)
 
 
 def learned(model: Any) -> bool:
@@ -220,7 +212,4 @@ def refuse_fixed_size(past: Any) -> None:
         StateError: with the fix.
     """
     if getattr(past, "is_compileable", False):  # transformers' word for tensors of fixed size
-        raise StateError(
-            f"{type(past).__name__} has a fixed size, and no room for virtual tokens in it; "
-            f"leave cache_implementation out, or give a DynamicCache"
-        )
+        raise unfit.fixed_size(past)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..checks import unfit
 from ..checks.errors import ConfigError, ConfigTypeError
 from ..checks.rules import member, optional, text
 from ..checks.say import shown
@@ -66,15 +67,9 @@ class PromptTuning(EmbeddingPrompt[P]):
         )
         if initialize_from_vocab is not None:
             if not isinstance(initialize_from_vocab, nn.Embedding):
-                raise ConfigTypeError(
-                    f"initialize_from_vocab must be the model's word embedding, such as "
-                    f"model.get_input_embeddings(), or None; got {shown(initialize_from_vocab)}"
-                )
+                raise unfit.no_embedding(initialize_from_vocab)
             if initialize_from_vocab.embedding_dim != token_dim:
-                raise ConfigError(
-                    f"token_dim={token_dim} does not fit an embedding of width "
-                    f"{initialize_from_vocab.embedding_dim}"
-                )
+                raise unfit.other_width(token_dim, initialize_from_vocab.embedding_dim)
             words = torch.randint(initialize_from_vocab.num_embeddings, (num_tokens,))
             self.copy_rows(initialize_from_vocab, words)
 
@@ -163,11 +158,7 @@ class PromptTuningConfig(PromptConfig):
             return
         for name in ("prompt_tuning_init_text", "tokenizer_kwargs"):
             if getattr(self, name) is not None:
-                kind: Any = self.prompt_tuning_init
-                raise ConfigError(
-                    f"{name} is used with prompt_tuning_init='TEXT' only, got "
-                    f"prompt_tuning_init={kind.value!r}"
-                )
+                raise unfit.only_with_text(name, self.prompt_tuning_init)
 
     def text_ids(self) -> list[int]:
         """The token ids of `prompt_tuning_init_text`.
@@ -182,10 +173,7 @@ class PromptTuningConfig(PromptConfig):
                 self.tokenizer_name_or_path, **(self.tokenizer_kwargs or {})
             )
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"tokenizer_name_or_path={self.tokenizer_name_or_path!r} is no tokenizer that can "
-                f"be loaded; give a folder or a name, such as tokenizer.name_or_path"
-            ) from error
+            raise unfit.no_tokenizer(self.tokenizer_name_or_path) from error
         ids: list[int] = tokenizer(self.prompt_tuning_init_text)["input_ids"]
         if not ids:
             raise ConfigError(f"the text {self.prompt_tuning_init_text!r} has no tokens")

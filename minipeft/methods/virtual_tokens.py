@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..checks.errors import CheckpointError, ConfigError, StateError, TargetError
+from ..checks import unfit
 from ..checks.rules import optional, whole
 from ..layers.families import Sizes, sizes
 from .config import PeftConfig, option
@@ -60,16 +60,10 @@ class PromptConfig(PeftConfig):
         }
         for name, value in known.items():
             if getattr(self, name) not in (None, value):
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} does not fit this {type(model).__name__}, "
-                    f"which has {value}; leave {name} out, it is read from the model"
-                )
+                raise unfit.other_size(name, getattr(self, name), model, value)
         longest = getattr(model.config, "max_position_embeddings", None)
         if longest is not None and self.tokens >= longest:
-            raise ConfigError(
-                f"num_virtual_tokens={self.tokens} leaves no room for text: {type(model).__name__} "
-                f"reads at most {longest} positions; take fewer"
-            )
+            raise unfit.no_room_for_text(self.tokens, model, longest)
         return known
 
     @property
@@ -82,10 +76,7 @@ def text_sizes(model: nn.Module) -> Sizes:
     """The model's sizes; TargetError for one that does not read tokens."""
     found = sizes(model)
     if found is None:
-        raise TargetError(
-            f"{type(model).__name__} has no word embeddings, so there is nothing to put virtual "
-            f"tokens before; use a method that works on layers, such as LoraConfig"
-        )
+        raise unfit.reads_no_tokens(model)
     return found
 
 
@@ -141,10 +132,7 @@ class PromptMethod(Method[P]):
             CheckpointError: they are computed by a network, which they do not determine.
         """
         if not self.is_stored():
-            raise CheckpointError(
-                f"the virtual tokens of {type(self).__name__} are computed by a network, so they "
-                f"cannot be set; load the adapter with inference_mode, without the network"
-            )
+            raise unfit.computed_tokens(self)
         self.virtual_tokens().copy_(tokens)
 
     def put_before(self, reader: Any, inputs: Inputs) -> None:
@@ -184,10 +172,7 @@ class CachePrompt(PromptMethod[P]):
         both = bool(getattr(model.config, "is_encoder_decoder", False))
         reader = model.get_decoder() if both else headless(model)
         if not accepts(reader, "past_key_values"):
-            raise TargetError(
-                f"{type(reader).__name__} takes no past_key_values, so it has no place for the "
-                f"keys and values of a prefix; PromptTuningConfig needs none"
-            )
+            raise unfit.no_cache(reader)
         return reader
 
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
@@ -199,10 +184,7 @@ class CachePrompt(PromptMethod[P]):
         from transformers import DynamicCache, EncoderDecoderCache
 
         if reader.training and checkpoints(reader):
-            raise StateError(
-                "gradient checkpointing drops the attention cache, and with it the prefix; call "
-                "model.gradient_checkpointing_disable(), or use PromptTuningConfig"
-            )
+            raise unfit.cache_dropped()
         past = inputs.get("past_key_values")
         if past is None:
             past = DynamicCache(config=reader.config)

@@ -115,10 +115,7 @@ def save(
     try:
         atomic.replace_files(place, FILES, write)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"adapter {name!r} cannot be written to {place}: {error}; make room or check the "
-            f"folder's rights. An adapter that was there is there still"
-        ) from error
+        raise misfit.not_written(name, place, error) from error
 
 
 # --- loading -------------------------------------------------------------------------------------
@@ -163,13 +160,9 @@ def load(
         for key, tensor in tensors_of(parts).items():
             given = file.get_tensor(key)
             if given.is_floating_point() != tensor.is_floating_point():
-                raise CheckpointError(
-                    f"{weights} holds {given.dtype} for {key!r}, this model needs {tensor.dtype}"
-                )
+                raise misfit.other_dtype(weights, given.dtype, key, tensor.dtype)
             if not finite(given):
-                raise CheckpointError(
-                    f"{weights}: {key!r} holds NaN or infinity; train or download it again"
-                )
+                raise misfit.spoilt(weights, key)
             digests.check(key, given, told, weights)
             given_tensors[key] = given.to("meta") if tensor.is_meta else given
         if planned.prompt is not None and not planned.prompt.is_stored():
@@ -201,10 +194,7 @@ def fit(
             misfit.larger(asked, held, folder, CONFIG, model, config)
         planned = build(choice, name)
     except (TargetError, ConfigError) as error:
-        raise CheckpointError(
-            f"the adapter in {folder} does not fit this {type(model).__name__}"
-            f"{misfit.made_for(config)}: {error}{why}"
-        ) from error
+        raise misfit.does_not_fit(folder, model, config, error, why) from error
     own = shapes_of(tensors_of(parts_of(planned)))
     wrong = own != shapes and misfit.other_tensors(
         own, shapes, f"the adapter in {folder}", config, why

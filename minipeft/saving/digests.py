@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks.errors import CheckpointError
+from ..checks import misfit
 
 KEY = "minipeft"
 CONFIG = "adapter_config.json"
@@ -64,10 +64,7 @@ def read(header: Mapping[str, str], weights: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise CheckpointError(
-            f"{weights} is damaged: the config in its header is not the one that was saved; save "
-            f"or download the adapter again"
-        )
+        raise misfit.other_header(weights)
     return dict(told)
 
 
@@ -78,11 +75,7 @@ def check(key: str, tensor: Tensor, told: Mapping[str, Any], weights: Path) -> N
         CheckpointError: it is another; nothing is said of files without hashes.
     """
     if told and told["sha256"].get(key) != digest(tensor):
-        raise CheckpointError(
-            f"{weights} is damaged or was changed: {key!r} is not what was saved (its hash is "
-            f"another); save or download the adapter again, or, if it was changed on purpose, "
-            f"write the file without the header's entry {KEY!r}"
-        )
+        raise misfit.other_hash(weights, key, KEY)
 
 
 def settle(path: Path) -> None:

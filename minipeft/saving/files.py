@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ..checks import misfit
 from ..checks.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -19,7 +20,7 @@ from ..checks.errors import (
     ConfigTypeError,
     MinipeftError,
 )
-from ..checks.say import did_you_mean, listed
+from ..checks.say import listed
 from ..methods.config import LayerConfig
 from ..methods.method import REGISTRY
 from . import atomic, digests
@@ -50,9 +51,7 @@ def find_folder(
 ) -> Path:
     """The adapter's folder; a name that is no folder is looked for on the Hugging Face hub."""
     if not isinstance(model_id, (str, os.PathLike)) or not str(model_id):
-        raise ConfigTypeError(
-            f"an adapter is loaded from a folder (a string or a Path), got {model_id!r}"
-        )
+        raise misfit.no_source(model_id)
     for option, value in (("revision", revision), ("subfolder", subfolder)):
         if value is not None and not isinstance(value, str):
             raise ConfigTypeError(f"{option} must be a string, got {value!r}")
@@ -62,15 +61,10 @@ def find_folder(
     folder = Path(model_id)
     if folder.is_dir():
         if revision is not None:
-            raise ConfigError(
-                f"revision={revision!r} is for names on the hub, and {folder} is a folder here; "
-                f"leave it out"
-            )
+            raise misfit.revision_of_folder(revision, folder)
         if not (folder / inner).is_dir():
-            there = listed(sorted(p.name for p in folder.iterdir() if p.is_dir()))
-            raise CheckpointNotFoundError(
-                f"{folder} has no folder {subfolder!r}; the folders in it: {there}"
-            )
+            there = [p.name for p in folder.iterdir() if p.is_dir()]
+            raise misfit.no_subfolder(folder, subfolder, there)
         return folder / inner
     if folder.exists():
         raise CheckpointNotFoundError(f"{folder} is a file; give the folder that holds {CONFIG}")
@@ -82,12 +76,7 @@ def find_folder(
             str(model_id), revision=revision, token=token, allow_patterns=wanted
         )
     except Exception as error:  # no network, no such name, not a name at all: one answer
-        at = f" at revision {revision!r}" if revision else ""
-        raise CheckpointNotFoundError(
-            f"there is no folder {str(model_id)!r}, and it could not be fetched from the Hugging "
-            f"Face hub{at} ({type(error).__name__}); give the folder that holds {CONFIG} and "
-            f"{WEIGHTS}"
-        ) from error
+        raise misfit.unreachable(str(model_id), revision, error, (CONFIG, WEIGHTS)) from error
     if not (Path(place) / inner).is_dir():
         where = f" in its folder {subfolder!r}" if subfolder else ""
         raise CheckpointNotFoundError(f"{str(model_id)!r} on the hub has no {CONFIG}{where}")
@@ -130,17 +119,10 @@ def load_config(folder: Path, header: Mapping[str, str] | None = None) -> LayerC
     elif saved is not None:
         values = saved  # the weights have all that is needed
     else:
-        inside = listed(sorted(p.name for p in folder.iterdir()))
-        raise CheckpointNotFoundError(
-            f"{folder} has no {CONFIG}, so it is no adapter's folder; there are {inside}"
-        )
+        raise misfit.no_config(folder, CONFIG, (p.name for p in folder.iterdir()))
     kind = values.get("peft_type") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in REGISTRY:
-        near = did_you_mean(str(kind), REGISTRY)
-        raise CheckpointError(
-            f"{file} must name its method as peft_type, one of {listed(REGISTRY)}; "
-            f"got {kind!r}{near}"
-        )
+        raise misfit.no_method(file, kind, REGISTRY)
     config_class = REGISTRY[kind][0]
     known = {f.name for f in fields(config_class) if f.init}
     strange = {
@@ -149,13 +131,7 @@ def load_config(folder: Path, header: Mapping[str, str] | None = None) -> LayerC
         if key not in known | NOTES and value and NEUTRAL.get(key) != value
     }
     if strange:
-        raise CheckpointError(
-            f"{file} asks for what minipeft's {config_class.__name__} does not have: "
-            + ", ".join(
-                f"{key}={value!r}{did_you_mean(key, known - values.keys())}"
-                for key, value in sorted(strange.items())
-            )
-        )
+        raise misfit.strange_options(file, config_class.__name__, strange, known - values.keys())
     try:
         config: Any = config_class(**{k: v for k, v in values.items() if k in known})
     except MinipeftError as error:
@@ -219,6 +195,4 @@ def opened(folder: Path) -> Iterator[tuple[LayerConfig, Any, Path]]:
         except MinipeftError:
             raise
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{weights} is damaged or cut off ({error}); save or download the adapter again"
-            ) from error
+            raise misfit.cut_off(weights, error) from error

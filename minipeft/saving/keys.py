@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..checks import doubts, misfit, refuse
-from ..checks.errors import AdapterNameError, CheckpointError
+from ..checks.errors import CheckpointError
 from ..methods.virtual_tokens import PromptMethod
 from ..tuner.attach import LayerModel
 from ..tuner.plan import Plan
@@ -52,9 +52,7 @@ def parts_in(model: nn.Module, adapter_name: str) -> list[Part]:
     here = [(path, m) for path, m in root.named_modules() if isinstance(m, Slot)]
     there = [(path, slot) for path, slot in here if adapter_name in slot.adapters]
     if not there:
-        raise AdapterNameError(
-            f"there is no adapter {adapter_name!r} in this {type(root).__name__}"
-        )
+        raise refuse.not_in(adapter_name, root)
     return [(path, slot.adapters[adapter_name], slot.kind == "layer") for path, slot in there]
 
 
@@ -153,10 +151,7 @@ def without_frozen(model: nn.Module, given: Mapping[str, Any], what: Any) -> dic
         path = key.removeprefix(PREFIX).removesuffix(FROZEN)
         own = getattr(layers[path], "weight", None) if path in layers else None
         if own is None or own.shape != given[key].shape or not same(own, given[key]):
-            raise CheckpointError(
-                f"{what} brings a frozen weight of its own for {path!r}, other than this "
-                f"model's; load the base model that the adapter was made for"
-            )
+            raise misfit.own_weight(what, path)
     return {key: tensor for key, tensor in given.items() if not key.endswith(FROZEN)}
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..checks import misfit
 from ..checks.errors import CheckpointError
 from ..methods.virtual_tokens import PromptMethod
 from .atomic import find
@@ -28,10 +29,7 @@ def find_encoder(model: nn.Module, name: str) -> PromptMethod[Any]:
     encoder = encoder_of(model, name)
     if encoder is not None:
         return encoder
-    raise CheckpointError(
-        f"save_encoder=True, but adapter {name!r} has no network that computes virtual tokens: its "
-        f"two files hold all there is; leave save_encoder out, or name others in selected_adapters"
-    )
+    raise misfit.no_network(name)
 
 
 def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> None:
@@ -42,11 +40,7 @@ def load_encoder(encoder: PromptMethod[Any], folder: Path, tokens: Tensor) -> No
     """
     file = find(folder, ENCODER)
     if not file.is_file():
-        raise CheckpointError(
-            f"{folder} has the virtual tokens and not the network that computes them, so it cannot "
-            f"be trained on; save with save_pretrained(folder, save_encoder=True), or load with "
-            f"is_trainable=False"
-        )
+        raise misfit.tokens_only(folder)
     try:
         saved = load_file(file)
         if tokens.is_meta:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks.errors import StateError
-from ..checks.say import listed
+from ..checks import refuse
 from ..layers import bases
 
 
@@ -41,9 +40,7 @@ def fold(
     """
     into_matrix = any(method.changes_matrix for method in methods)
     if base is None or (into_matrix and not (base.mergeable or base.packed)):
-        raise StateError(
-            f"{layer} cannot take a merge: its W is no plain matrix; keep the adapter beside it"
-        )
+        raise refuse.no_matrix(layer)
     weight = base.matrix() if into_matrix else torch.empty(0)  # (0,): nobody asks for W
     bias = base.bias
     folded = weight.to(base.adapter_dtype)
@@ -51,17 +48,11 @@ def fold(
     for method in methods:
         folded, folded_bias = method.fold(folded, folded_bias)
     if (bias is None) != (folded_bias is None):
-        raise StateError(
-            f"merging {listed(names)} would {'add' if bias is None else 'drop'} a bias, and a "
-            f"{layer} cannot change whether it has one; keep the adapter beside it"
-        )
+        raise refuse.other_bias(names, layer, bias is None)
     new = folded.to(weight.dtype) if into_matrix else None
     new_bias = None if bias is None or folded_bias is None else folded_bias.to(bias.dtype)
     if not all(t is None or t.is_meta or t.isfinite().all() for t in (new, new_bias)):
-        raise StateError(
-            f"merging {listed(names)} gives weights that are not finite; "
-            f"look for NaN or very large numbers in the adapter"
-        )
+        raise refuse.not_finite(names)
     if new is None or new.is_meta or new.dtype == folded.dtype:
         return new, new_bias, NONE
     lost, change = (new - folded).norm().item(), (folded - weight).norm().item()

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import refuse, unmatched
-from ..checks.errors import ConfigTypeError, StateError, TargetError
+from ..checks import refuse, unfit, unmatched
 from ..checks.rules import flag
 from ..checks.rules import names as list_of_names
 from ..checks.say import listed
@@ -94,9 +93,7 @@ def quantize_model(
     flag("double_quant", double_quant)
     flag("compile", compile)
     if compute_dtype is not None and not getattr(compute_dtype, "is_floating_point", False):
-        raise ConfigTypeError(
-            f"compute_dtype must be a floating dtype, such as torch.bfloat16, got {compute_dtype!r}"
-        )
+        raise unfit.no_compute_dtype(compute_dtype)
     names, left = chosen(model, skip_modules)
     for name in names:
         weight: Any = model.get_submodule(name).weight
@@ -151,10 +148,7 @@ def chosen(model: nn.Module, skip_modules: Collection[str]) -> tuple[list[str], 
         own = base is not None and base.mergeable and users.get(id(layer.weight)) == 1
         (names if own and layer.weight.numel() and not inside else left).append(name)
     if not names:
-        raise TargetError(
-            f"there is no layer to quantize in {type(model).__name__}; its linear layers: "
-            f"{listed(linear_endings(layers), most=20)}; left alone: {listed(left)}"
-        )
+        raise unfit.nothing_to_quantize(model, linear_endings(layers), left)
     return names, left
 
 
@@ -186,15 +180,9 @@ def prepare_model_for_kbit_training(
     enable = getattr(model, "activation_checkpointing_enable", None)  # the newer name
     enable = enable or getattr(model, "gradient_checkpointing_enable", None)
     if use_gradient_checkpointing and enable is None:
-        raise ConfigTypeError(
-            f"{type(model).__name__} cannot checkpoint activations as models of transformers can; "
-            f"give use_gradient_checkpointing=False"
-        )
+        raise unfit.no_checkpointing(model)
     if not any(packed.kind(module) for module in model.modules()):
-        raise StateError(
-            "no layer of this model is quantized; quantize_model(model) first, or load it with "
-            "a BitsAndBytesConfig; a LoRA beside plain layers needs no preparation"
-        )
+        raise unfit.not_quantized()
     model.requires_grad_(False)
     packed.settle(model)
     for module in model.modules():

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...checks.errors import ConfigError, ConfigTypeError
+from ...checks import unfit
+from ...checks.errors import ConfigTypeError
 from ...checks.say import shown
 from .codebook import bits_of, byte_table, levels
 
@@ -231,10 +232,7 @@ def check_block(blocksize: int, per_byte: int) -> None:
     """Refuse a block that does not fill whole bytes."""
     good = isinstance(blocksize, int) and not isinstance(blocksize, bool)
     if not good or blocksize < 1 or blocksize % per_byte:
-        raise ConfigError(
-            f"blocksize must be a positive multiple of {per_byte}, such as 64, "
-            f"got {shown(blocksize)}"
-        )
+        raise unfit.no_block(blocksize, per_byte)
 
 
 def refuse_non_finite(tensor: Tensor, absmax: Tensor, name: str) -> None:
@@ -243,8 +241,4 @@ def refuse_non_finite(tensor: Tensor, absmax: Tensor, name: str) -> None:
         return
     bad = (~tensor.detach().float().isfinite()).nonzero()
     where = tuple(bad[0].tolist())
-    raise ConfigError(
-        f"{name} holds {tensor[where].item()} at position {where}"
-        f"{f' and {len(bad) - 1} more numbers that are not finite' if len(bad) > 1 else ''}; "
-        f"such a number cannot be quantized and would spoil its block: repair the weights first"
-    )
+    raise unfit.not_finite(name, tensor[where].item(), where, len(bad))

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...checks import unmatched
-from ...checks.errors import ConfigError, ConfigTypeError
+from ...checks import unfit, unmatched
+from ...checks.errors import ConfigTypeError
 from ...checks.rules import pattern
 from ...checks.say import shown
 from ...layers import bases
@@ -93,15 +93,9 @@ class NumberedLayers(Option):
     def check(self, config: Any) -> None:
         """A pattern needs numbers to go with it, and numbers need names in a list."""
         if config.layers_to_transform is None:
-            raise ConfigError(
-                f"layers_pattern={config.layers_pattern!r} says where layers_to_transform counts, "
-                f"and that was left out; give both, or neither"
-            )
+            raise unfit.pattern_alone(config.layers_pattern)
         if isinstance(config.target_modules, str):
-            raise ConfigError(
-                f"layers_to_transform needs target_modules as a list, or none for the default; got "
-                f"{config.target_modules!r}, and a regular expression can name the layers itself"
-            )
+            raise unfit.numbers_beside_expression(config.target_modules)
 
     def numbered(self, config: Any, names: list[str]) -> dict[str, int | None]:
         """The number of each layer; as in peft, a name given in full is meant whatever its is."""
@@ -142,14 +136,9 @@ def layer_numbers(name: str, value: Any) -> int | list[int]:
     """The rule of `layers_to_transform`: a layer's number, or a list of them."""
     for layer in as_list(value) or [value]:
         if isinstance(layer, bool) or not isinstance(layer, numbers.Integral):
-            raise ConfigTypeError(
-                f"{name} must be a layer's number or a list of them, such as "
-                f"[0, 1], got {shown(value)}"
-            )
+            raise unfit.no_layer_number(name, value)
         if layer < 0:
-            raise ConfigError(
-                f"{name} counts layers from 0, got {value!r}; name the last layers by their numbers"
-            )
+            raise unfit.counted_from_the_end(name, value)
     several = isinstance(value, (list, tuple))
     return [int(n) for n in value] if several else int(value)
 

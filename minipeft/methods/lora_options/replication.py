@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from ...checks.errors import ConfigError, ConfigTypeError, TargetError
+from ...checks import unfit
+from ...checks.errors import ConfigError, ConfigTypeError
 from ...checks.say import shown
 from ..method import Option
 
@@ -67,10 +68,7 @@ class Replication:
         parent, _, self.name = self.path.rpartition(".")
         self.parent = model.get_submodule(parent)
         if max(order) >= len(old):
-            raise TargetError(
-                f"layer_replication={ranges!r} asks for layer {max(order)}, and "
-                f"{type(model).__name__} has the layers 0 … {len(old) - 1}"
-            )
+            raise unfit.past_the_end(ranges, max(order), model, len(old))
         shared = {id(t): t for t in [*old.parameters(), *old.buffers()]}
         old_config: Any = model.config
         new_config = copy.deepcopy(old_config)  # other models may use the old one
@@ -130,11 +128,7 @@ def find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     depth = min((path.count(".") for path, _ in lists), default=0)
     outer = [(path, module) for path, module in lists if path.count(".") == depth]
     if len(outer) != 1 or getattr(config, "is_encoder_decoder", False):
-        what = "no list of layers" if not outer else "more than one list of layers"
-        raise TargetError(
-            f"layer_replication needs a model with one stack of layers, as config.num_hidden_layers"
-            f" counts them; {type(model).__name__} has {what}"
-        )
+        raise unfit.no_single_stack(model, len(outer))
     return outer[0]
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checks.errors import ConfigError, ConfigTypeError
+from ...checks import unfit
+from ...checks.errors import ConfigError
 from ...checks.rules import integer, number
-from ...checks.say import did_you_mean, listed
 from ..lora import LoraConfig, LoRALayer
 
 TYPES = ("svd", "linear", "cat")
@@ -69,28 +69,16 @@ def check(
         ConfigTypeError, ConfigError: which argument, and what is allowed.
     """
     if combination_type not in TYPES:
-        near = did_you_mean(str(combination_type), TYPES)
-        raise ConfigError(
-            f"combination_type must be one of {listed(TYPES)}, got {combination_type!r}{near}"
-        )
+        raise unfit.no_combination(combination_type, TYPES)
     if not isinstance(weights, (list, tuple)) or len(weights) != len(adapters):
-        raise ConfigTypeError(
-            f"weights must be a list with one number for each of {listed(adapters)}, "
-            f"got {weights!r}"
-        )
+        raise unfit.other_weights(adapters, weights)
     checked = [number(f"weights[{i}]", w, low=-math.inf) for i, w in enumerate(weights)]
     for name in adapters:
         config = configs[name]
         if not isinstance(config, LoraConfig) or config.use_dora:
-            what = "a DoRA" if isinstance(config, LoraConfig) else f"a {type(config).__name__}"
-            raise ConfigError(
-                f"only LoRAs can be added up: {name!r} is {what}, whose effect on W is no sum"
-            )
+            raise unfit.no_sum(name, config, dora=isinstance(config, LoraConfig))
         if config.bias != "none" or config.modules_to_save:
-            raise ConfigError(
-                f"{name!r} trains biases or whole modules (bias, modules_to_save) beside its "
-                f"LoRA, and those cannot be added up"
-            )
+            raise unfit.more_than_lora(name)
     if svd_rank is not None:
         integer("svd_rank", svd_rank, low=1)
         if combination_type != "svd":
@@ -125,10 +113,7 @@ def combine(
     ranks = [[len(a) for a, _, _ in parts] for parts in layers.values()]
     different = sorted({r for some in ranks for r in some})
     if combination_type == "linear" and len(different) > 1:
-        raise ConfigError(
-            f"combination_type='linear' adds A to A, so the ranks must be equal; they are "
-            f"{different}; 'cat' and 'svd' take any"
-        )
+        raise unfit.unequal_ranks(different)
     if combination_type == "svd":
         rank = svd_rank or max(different)
         return rank, {path: svd(parts, rank) for path, parts in layers.items()}
