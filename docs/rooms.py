@@ -1,4 +1,4 @@
-"""Draws the rooms of the package from its imports: docs/rooms.svg, and the counts in architecture.md.
+"""Draws the rooms of the package from its imports: docs/rooms.svg, and a table in architecture.md.
 
     python docs/rooms.py            write both
     python docs/rooms.py --check    exit 1 if what is stored is not what would be written
@@ -85,7 +85,7 @@ def arrows(known: dict[str, Path]) -> dict[tuple[str, str], int]:
 
 
 def circles(known: dict[str, Path]) -> list[list[str]]:
-    """Files that import each other in a circle; a package's `__init__` counts as its files' door."""
+    """Files that import each other in a circle, each as the way round."""
     uses = {name: imported(name, known) for name in known}
     state: dict[str, int] = {}
     path: list[str] = []

@@ -1,4 +1,4 @@
-"""The measures of the house: rooms in layers, no circle, short ways through them, a light import."""
+"""The measures of the house: rooms in layers, no circle, short ways through, a light import."""
 
 from __future__ import annotations
 
