@@ -24,7 +24,7 @@ from ..layers import bases
 from ..layers.families import ATTENTION
 from .config import LayerConfig, PeftType, anything, option
 from .lora_options.patterns import layer_numbers, list_names
-from .lora_options.replication import ranges
+from .lora_options.replication import pairs
 from .method import LINEAR, Method, Placement
 
 
@@ -193,7 +193,7 @@ class LoraConfig(LayerConfig):
     )
     loftq_config: Any = option({}, optional(anything))
     use_dora: bool = option(False, flag)
-    layer_replication: list[list[int]] | None = option(None, optional(ranges))
+    layer_replication: list[list[int]] | None = option(None, optional(pairs))
     trainable_token_indices: Any = option(
         None, unavailable("a LoRA on the embedding trains all tokens")
     )

@@ -27,7 +27,7 @@ def order_of(ranges: list[list[int]]) -> list[int]:
     return [layer for start, end in ranges for layer in range(start, end)]
 
 
-def ranges(name: str, value: Any) -> list[list[int]]:
+def pairs(name: str, value: Any) -> list[list[int]]:
     """The rule of `layer_replication`: a list of (start, end) with 0 ≤ start < end."""
     say = f"{name} must be a list of (start, end) pairs, such as [(0, 4), (2, 5)]"
     if not isinstance(value, (list, tuple)) or not value:
