@@ -86,6 +86,14 @@ def test_inference_mode_freezes_the_adapter_too():
     assert trainable(model) == set()
 
 
+def test_unload_gives_back_what_was_trainable():
+    base = tiny("gpt2").requires_grad_(False)
+    base.lm_head.weight.requires_grad_(True)
+    before = {n: p.requires_grad for n, p in base.named_parameters()}
+    plain = get_peft_model(base, LoraConfig(target_modules="all-linear")).unload()
+    assert {n: p.requires_grad for n, p in plain.named_parameters()} == before
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_modes_are_kept(training: bool):
     base = tiny("bert").train(training)

@@ -109,7 +109,7 @@ def whole(lesson: str) -> Mutation:
 # Below: what runs in the other Python, on the copies.
 
 
-def _test(node: str) -> str:
+def run_test(node: str) -> str:
     """The suite's test that failed, and its first line; "" if it passed."""
     import pytest
 
@@ -220,7 +220,7 @@ def _inside(job: dict[str, Any]) -> None:
             return {
                 "lesson": first[0] if first else [],
                 "exercise": _exercise(m["exercise"]) if m["exercise"] else "",
-                "test": _test(m["test"]) if m["test"] else "",
+                "test": run_test(m["test"]) if m["test"] else "",
             }
 
         found = _forked(package, ask)
