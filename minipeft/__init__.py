@@ -19,7 +19,6 @@ from .methods.lora_linear import LoRALinear
 from .methods.lora_options.bias import Biases
 from .methods.lora_options.conv import BesideConvolutions
 from .methods.lora_options.embedding import BesideEmbeddings
-from .methods.lora_options.orthogonal import Orthogonal
 from .methods.lora_options.patterns import NumberedLayers, RanksByLayer
 from .methods.lora_options.replication import Replicate
 from .methods.method import Method, register
@@ -46,7 +45,7 @@ from .tuner.quantize import QuantizationReport, prepare_model_for_kbit_training,
 # One line makes a method known. LoRA's further options act in this order.
 LORA_OPTIONS = (
     NumberedLayers(), RanksByLayer(), Replicate(), BesideEmbeddings(), BesideConvolutions(),
-    Orthogonal(), LoftQ(), Directions(), Biases(),
+    LoftQ(), Directions(), Biases(),
 )  # fmt: skip
 register(BitFitConfig, BITFIT)
 register(LoraConfig, LORA, LORA_OPTIONS)

@@ -35,15 +35,15 @@ class Forward:
     """A `PeftModel`'s forward, with its base model's signature, which transformers' Trainer reads.
 
     Args:
-        owner: the `PeftModel`.
+        owner: the `PeftModel`; model: the model inside it.
     """
 
     owner: PeftModel
+    model: nn.Module
 
     def __call__(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Any:
         """The model's answer, its hooks included; `adapter_names`: an adapter for each row."""
-        owner = self.owner
-        model = owner.base_model.model
+        owner, model = self.owner, self.model
         if adapter_names is None:
             out = model(*args, **kwargs)
         else:
@@ -59,7 +59,7 @@ class Forward:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.owner.base_model.model.forward)
+        return inspect.signature(self.model.forward)
 
 
 class PeftModel(nn.Module):
@@ -89,7 +89,7 @@ class PeftModel(nn.Module):
         self._trained: tuple[str, ...] = ()
         self.is_merged, self.last_doubt = False, ""
         self.register_state_dict_post_hook(unshare)  # type: ignore[no-untyped-call]
-        self.forward = Forward(self)
+        self.forward = Forward(self, model)
         self.base_model.attach(first)
         self.peft_config[first.name] = first.config
         self._use((first.name,), None)

@@ -215,8 +215,8 @@ def unequal_ranks(ranks: list[int]) -> ConfigError:
 def lora_start(given: Any) -> ConfigError:
     """A start that one LoRA by hand does not have."""
     return ConfigError(
-        f"init_lora_weights must be True, False or 'gaussian' for a LoRALayer made by hand, got "
-        f"{given!r}; LoraConfig(init_lora_weights=...) has the others"
+        f"init_lora_weights must be True, False, 'gaussian' or 'orthogonal' for a LoRALayer made "
+        f"by hand, got {given!r}; LoftQ needs the layer that it quantizes: LoraConfig(init_lora_weights='loftq')"
     )
 
 

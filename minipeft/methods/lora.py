@@ -23,6 +23,7 @@ from ..checks.rules import flag, one_of, optional, patterns_to, real, unavailabl
 from ..layers import bases
 from ..layers.families import ATTENTION
 from .config import LayerConfig, PeftType, anything, option
+from .lora_options.orthogonal import orthogonal
 from .lora_options.patterns import layer_numbers, list_names
 from .lora_options.replication import pairs
 from .method import LINEAR, Method, Placement
@@ -109,9 +110,9 @@ class LoRALayer(Method["LoraConfig"]):
 
         True: A uniform in ±1/√in, which is Kaiming's bound with a = √5 for a matrix (r, in).
         "gaussian": A normal with standard deviation 1/r. False: B random too, in ±1/√r, so that
-        ΔW ≠ 0; for tests only. ("orthogonal" and "loftq" have files of their own.)
+        ΔW ≠ 0; for tests only. "orthogonal": neither is zero, and B A is (see its file).
         """
-        if init_lora_weights not in (True, False, "gaussian"):
+        if init_lora_weights not in (True, False, "gaussian", "orthogonal"):
             raise unfit.lora_start(init_lora_weights)
         if init_lora_weights == "gaussian":
             nn.init.normal_(self.lora_A, std=1 / self.lora_A.shape[0])
@@ -121,6 +122,8 @@ class LoRALayer(Method["LoraConfig"]):
             nn.init.kaiming_uniform_(self.lora_B, a=math.sqrt(5))
         else:
             nn.init.zeros_(self.lora_B)
+        if init_lora_weights == "orthogonal":
+            orthogonal(self.lora_A, self.lora_B)
 
     def forward(self, x: Tensor, base_output: Tensor) -> Tensor:
         """x (..., in), base_output (..., out) -> base_output + s · B A x, (..., out).

@@ -13,7 +13,6 @@ from torch import nn
 
 from minipeft import LoraConfig, LoRALayer, get_peft_model
 from minipeft.checks.errors import ConfigError, MinipeftError
-from minipeft.methods.lora_options.orthogonal import orthogonal
 
 # 0.1² · r products of numbers near 1: a thousandth of float32's spacing at 1 times √r
 ZERO = 1e-7
@@ -21,8 +20,7 @@ ZERO = 1e-7
 
 @pytest.mark.parametrize("r", [2, 4, 8, 64])
 def test_the_product_is_zero_and_the_factors_are_not(r: int):
-    layer = LoRALayer(40, 30, rank=r)
-    orthogonal(layer.lora_A, layer.lora_B)
+    layer = LoRALayer(40, 30, rank=r, init_lora_weights="orthogonal")
     a, b = layer.lora_A, layer.lora_B
     assert layer.delta_weight().abs().max() <= ZERO * r * layer.scaling
     assert min(a.abs().max(), b.abs().max()) > 0.01

@@ -13,7 +13,6 @@ from ... import LoraConfig, get_peft_model
 from ...checks.errors import ConfigError
 from ...lab.counting import count, meta_model
 from ...methods.lora import LoRALayer, scaling
-from ...methods.lora_options.orthogonal import orthogonal
 from ...methods.lora_options.patterns import strength
 from ..claims import hold, proves
 
@@ -87,8 +86,7 @@ def init_values() -> str:
     for init in (True, False, "gaussian", "orthogonal", "loftq"):
         LoraConfig(init_lora_weights=init)
     torch.manual_seed(0)
-    layer = LoRALayer(64, 32, rank=8)
-    orthogonal(layer.lora_A, layer.lora_B)
+    layer = LoRALayer(64, 32, rank=8, init_lora_weights="orthogonal")
     size = float(layer.delta_weight().detach().abs().max())
     hold(size < 1e-5 and (layer.lora_B != 0).any(), f"ΔW reaches {size}")
     hold("pissa" in refused(init_lora_weights="pissa"), "pissa is not named")

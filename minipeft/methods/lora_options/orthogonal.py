@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ...checks.errors import ConfigError
-from ...layers import bases
-from ..method import Method, Option
 
 
 @torch.no_grad()
@@ -38,19 +33,3 @@ def orthogonal(lora_A: Tensor, lora_B: Tensor) -> None:
     odd, even = rotation[0::2], rotation[1::2]  # (r/2, r), orthonormal rows
     lora_A.copy_((odd.T @ x / 10).view(lora_A.shape))
     lora_B.copy_((y @ even / 10).view(lora_B.shape))
-
-
-class Orthogonal(Option):
-    """`init_lora_weights="orthogonal"`; an embedding keeps its own start."""
-
-    when = {"init_lora_weights": "orthogonal"}
-
-    def at(self, config: Any, name: str) -> Any:
-        """The module is built as usual, before A and B get other numbers."""
-        return replace(config, init_lora_weights=True)
-
-    def built(self, config: Any, method: Any, base: bases.Base) -> tuple[Method[Any], bases.Base]:
-        """The same module, with other numbers in A and B."""
-        if not isinstance(base, bases.Embedding):
-            orthogonal(method.lora_A, method.lora_B)
-        return method, base
