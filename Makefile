@@ -1,4 +1,5 @@
-# Two commands: `make lab` opens the course, `make test` runs everything that CI runs.
+# Two commands: `make lab` opens the course, `make test` says in ten minutes whether all is well.
+# CI runs `make test-long` after it: the rest, complete.
 # `make lab` opens your own copy, my-course/: git ignores it, and an update keeps your answers.
 PYTHON   ?= python3
 VENV     := .venv
@@ -14,7 +15,8 @@ ONE      := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 WORKERS  ?= 2
 COURSE   ?= $(CURDIR)/my-course
 
-.PHONY: install lab test test-fast lint types unit notebooks demo accuracy bench build clean
+.PHONY: install lab test test-fast test-long lint types unit notebooks unit-long notebooks-long \
+        demo accuracy bench build clean
 
 install: $(READY)
 
@@ -40,21 +42,31 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# All that is fast, and one short piece of each slow kind.
 unit: $(READY)
-	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS)
+	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" --durations=25
+
+# Kills, fuzz, mutations against lessons, whole fine-tunes, programs: what `make test` leaves out.
+test-long: unit-long notebooks-long
+
+unit-long: $(READY)
+	$(ONE) $(BIN)/python -m pytest -q -n $(WORKERS) -m slow --durations=25
 
 # The cells tagged "exact" must print what is stored; all cells must run, in an empty folder, with
 # nothing of minipeft but its wheel.
 notebooks: $(READY)
 	$(BIN)/python -m minipeft.course.builder --check
-	$(ONE) $(BIN)/python tests/wheels.py -n $(WORKERS)
+	$(ONE) $(BIN)/python tests/support/wheels.py 00 02 11 15 -n $(WORKERS)
+
+notebooks-long: $(READY)
+	$(ONE) $(BIN)/python tests/support/wheels.py -n $(WORKERS)
 
 demo: $(READY)
 	$(BIN)/minipeft demo
 
 # The sweep of learning rates and the table of accuracies: about an hour, resumed where it stopped.
 accuracy: $(READY)
-	$(BIN)/python tests/accuracy.py
+	$(BIN)/python tests/support/accuracy.py
 
 bench: $(READY)
 	$(BIN)/python tests/bench.py

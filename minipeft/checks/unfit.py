@@ -216,7 +216,8 @@ def lora_start(given: Any) -> ConfigError:
     """A start that one LoRA by hand does not have."""
     return ConfigError(
         f"init_lora_weights must be True, False, 'gaussian' or 'orthogonal' for a LoRALayer made "
-        f"by hand, got {given!r}; LoftQ needs the layer that it quantizes: LoraConfig(init_lora_weights='loftq')"
+        f"by hand, got {given!r}; LoftQ needs the layer that it quantizes: "
+        f"LoraConfig(init_lora_weights='loftq')"
     )
 
 

@@ -32,5 +32,5 @@ def test_2500_mutated_folders(seed: int):
     assert counts["grown_kib"] < 64 * 1024
 
 
-def test_some_mutated_folders():
-    assert sum(fuzz(200, 4).values()) > 200
+def test_20_mutated_folders():
+    assert sum(fuzz(20, 4).values()) > 20

@@ -50,13 +50,12 @@ def child_saves(folder: Path, seed: int, times: int = 10**9) -> int:
     return child
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_100_kills_while_saving(tmp_path: Path, peft: Any):
+def kills(times: int, tmp_path: Path, peft: Any) -> tuple[list[bool], int]:
+    """Kill a save so often, at random moments; which had decided, and how many left litter."""
     chance, found, left = random.Random(0), [], 0
     longest = 0.02  # s; made to fit what a save takes here, now: half of the kills come too late
     model_of(0).save_pretrained(tmp_path)
-    for turn in range(100):
+    for turn in range(times):
         before = which_is(tmp_path)
         child = child_saves(tmp_path, seed=before + 1, times=1)
         time.sleep(chance.uniform(0, longest))
@@ -68,12 +67,24 @@ def test_100_kills_while_saving(tmp_path: Path, peft: Any):
         theirs(peft, tmp_path)  # an older one or none, but no mixture
         found.append(now != before)
         longest *= 0.9 if found[-1] else 1.15
-    # the kills fell on both sides of the decision, and some in the middle of a save
-    assert 5 < sum(found) < 95
-    assert left > 5
     model_of(2).save_pretrained(tmp_path)
     assert which_is(tmp_path) == theirs(peft, tmp_path) == 2
     assert sorted(files_of(tmp_path)) == [CONFIG, WEIGHTS]  # the litter of the dead is swept
+    return found, left
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_two_kills_while_saving(tmp_path: Path, peft: Any):
+    kills(2, tmp_path, peft)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_100_kills_while_saving(tmp_path: Path, peft: Any):
+    found, left = kills(100, tmp_path, peft)
+    # the kills fell on both sides of the decision, and some in the middle of a save
+    assert 5 < sum(found) < 95
+    assert left > 5
 
 
 @pytest.mark.parametrize("old_is_theirs", [False, True])
