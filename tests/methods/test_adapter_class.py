@@ -10,39 +10,16 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from minipeft import Adapter, AdapterConfig, get_peft_model
+from minipeft.course.proofs.adapter import NotesAdapter
 from minipeft.methods.adapter import ACTIVATIONS
 
 # --- the note's class ----------------------------------------------------------------------------
 
 
-class NoteAdapter(nn.Module):
-    """As written in the note, 003_2a78d11827cb1020.txt, lines 242-262."""
-
-    def __init__(self, hidden_size, adapter_size=64, dropout=0.1):
-        super().__init__()
-        self.down_project = nn.Linear(hidden_size, adapter_size)
-        self.activation = nn.GELU()
-        self.up_project = nn.Linear(adapter_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-
-        nn.init.xavier_uniform_(self.down_project.weight)
-        nn.init.xavier_uniform_(self.up_project.weight)
-        nn.init.zeros_(self.down_project.bias)
-        nn.init.zeros_(self.up_project.bias)
-
-    def forward(self, x):
-        residual = x
-        x = self.down_project(x)
-        x = self.activation(x)
-        x = self.dropout(x)
-        x = self.up_project(x)
-        return x + residual
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_the_note_s_class_with_the_same_seed(training: bool):
     torch.manual_seed(4)
-    note = NoteAdapter(24, 6).train(training)
+    note = NotesAdapter(24, 6).train(training)
     torch.manual_seed(4)
     ours = Adapter(24, 6, init="xavier").train(training)
     assert ours.state_dict().keys() == note.state_dict().keys()
