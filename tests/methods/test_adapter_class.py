@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import shake, tiny
-from torch import nn
 from transformers.activations import ACT2FN
 
 from minipeft import Adapter, AdapterConfig, get_peft_model

@@ -1,10 +1,12 @@
 """Every case on minipeft and on Hugging Face peft, and tests/BAD_INPUTS.md with what came of it.
 
 python tests/refused/table.py
+python tests/refused/table.py --pin    only said.json: what minipeft says to each, word for word
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from importlib.metadata import version
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import peft
 import torch
@@ -83,6 +86,16 @@ def page() -> str:
     return text
 
 
+def pin() -> None:
+    """Write said.json: what the tests compare with."""
+    said = {f"{case.area}: {case.name}": judge(case, minipeft) for case in CASES}
+    text = json.dumps(said, indent=1, ensure_ascii=False)
+    Path(__file__).with_name("said.json").write_text(text + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
+    if "--pin" in sys.argv:
+        pin()
+        sys.exit()
     PAGE.write_text(page(), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8")[:3500])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,12 +13,19 @@ from machine import GOOD, VERDICTS, Case, judge
 import minipeft
 
 PAGE = Path(__file__).parents[1] / "BAD_INPUTS.md"
+# {area: name: [verdict, message]}; `python tests/refused/table.py --pin` writes it anew.
+SAID = json.loads(Path(__file__).with_name("said.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.area}: {case.name}"[:90])
 def test_a_mistake_is_met(case: Case):
     verdict, said = judge(case, minipeft)
     assert verdict in GOOD, f"{verdict}: {said}"
+    assert [verdict, said] == SAID[f"{case.area}: {case.name}"]
+
+
+def test_the_table_of_messages_has_these_cases_and_no_others():
+    assert list(SAID) == [f"{case.area}: {case.name}" for case in CASES]
 
 
 def test_the_collection_is_large_and_its_names_differ():
