@@ -1,8 +1,8 @@
 """One short fine-tune of each slow kind: what `make test` sees of learning.
 
 A third of the recipe's steps on one task, one seed, and a floor of its own. Measured with seeds
-0, 1 and 2 (chance is 0.17): full 1.00, 1.00, 0.91; LoRA 0.85, 0.81, 0.41; QLoRA 0.88, 0.85, 0.77. The
-whole recipes on all models and tasks are in tests/long/test_pretrained.py.
+0, 1 and 2 (chance is 0.17): full 1.00, 1.00, 0.91; LoRA 0.85, 0.81, 0.41; QLoRA 0.88, 0.85, 0.77.
+The whole recipes on all models and tasks are in tests/long/test_pretrained.py.
 """
 
 from __future__ import annotations
