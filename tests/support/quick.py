@@ -67,6 +67,7 @@ def exchange(mutation: Mutation) -> list[str]:
     module = importlib.import_module(f"minipeft.{name}")
     before, after = codes(text, mutation.file), codes(source(mutation), mutation.file)
     changed = [key for key, code in after.items() if code != before.get(key)]
+    vars(module).get("_TABLES", {}).clear()  # what the unbroken function had made before
     live, done = functions(module), []
     for key in changed:
         if key in live:
