@@ -283,7 +283,7 @@ class PeftModel(nn.Module):
         self.peft_config, self._active, self._trained = {}, (), ()
         plain: nn.Module = self.base_model.unload()
         del self.base_model
-        self.__dict__["base_model"] = self.forward = Unloaded()
+        self.base_model = self.forward = Unloaded()  # type: ignore[assignment]
         return plain
 
     # --- folders and the hub ---------------------------------------------------------------------

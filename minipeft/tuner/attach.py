@@ -182,7 +182,7 @@ class LayerModel(nn.Module):
         """What the last merge rounded off: of plain layers, and of layers packed again."""
         wrappers = [slot for slot in self.slots().values() if isinstance(slot, Wrapper)]
         again = [w.base_layer for w in wrappers if w.aside is not None]
-        return [w.loss for w in wrappers], [m for m in again if "rounding" in vars(m)]
+        return [w.loss for w in wrappers], [m for m in again if hasattr(m, "rounding")]
 
 
 class LoraModel(LayerModel):
@@ -215,7 +215,7 @@ class Disabled:
             self.layers.merge(self.merged, self.layers.requantized)
 
     def __del__(self) -> None:
-        if not self.__dict__.get("entered", True):
+        if not getattr(self, "entered", True):
             doubts.not_entered()
 
 
