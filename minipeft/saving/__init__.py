@@ -2,7 +2,7 @@
 
 checkpoint      save and load one adapter
 keys            the names of its tensors on disk
-files           where its folder is, and the config in it
+files           where its folder is; its files opened, and the config in them
 atomic          all files of a folder changed together; digests: what proves them
 prompt_network  the third file, to train a P-tuning on; hub: upload, with a model card
 

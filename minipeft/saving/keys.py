@@ -1,4 +1,6 @@
-"""An adapter's tensors by their names on disk, which are Hugging Face peft's: only this room knows.
+"""An adapter's tensors by their names on disk, which are Hugging Face peft's.
+
+How a name ends is said by the method's class (`on_disk`), where it is not the parameter's own.
 
 base_model.model.<path>.lora_A.weight   (r, in)
 base_model.model.<path>.lora_B.weight   (out, r)

@@ -1,4 +1,7 @@
-"""Which layers a config means: what is said of names that mean none, and the rarer rules."""
+"""What the names in a config must mean in this model: refused otherwise, with what is near.
+
+Which layers they mean is decided in plan.py (`choose_layers`); the words stand in checks/unmatched.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import nn
 from ..checks import unmatched
 from ..layers import bases
 from ..layers.families import model_type
-from ..layers.names import ALL_LINEAR, all_linear, linear_endings
+from ..layers.names import ALL_LINEAR, linear_endings
 from ..methods.config import LayerConfig, matches
 from ..methods.method import Layout, Placement
 from .slots import named_layers
@@ -20,11 +23,6 @@ def no_default(layout: Layout, placement: Placement) -> Exception:
     """What to say where no layers are named and the architecture has no default."""
     kind, linear = model_type(layout.model), linear_endings(layout.modules)
     return unmatched.no_default(kind, layout.model, placement.defaults, linear)
-
-
-def every_linear(layout: Layout, config: LayerConfig) -> list[str]:
-    """The layers that "all-linear" means."""
-    return all_linear(layout.model, layout.modules, config.task_type)
 
 
 def demand_entries(layout: Layout, lost: list[str], target: Any) -> None:

@@ -15,11 +15,11 @@ from torch import nn
 from ..checks import doubts, refuse
 from ..layers import bases
 from ..layers.families import model_type
-from ..layers.names import ALL_LINEAR
+from ..layers.names import ALL_LINEAR, all_linear
 from ..methods.config import LayerConfig, PeftConfig, matches
 from ..methods.method import REGISTRY, Layout, Method, Option
 from ..methods.virtual_tokens import PromptConfig, PromptMethod
-from . import targets
+from . import demands
 from .copies import SavedModule
 from .heads import copies_of, demand_head, find_heads
 from .slots import named_layers
@@ -143,10 +143,10 @@ def choose_layers(choice: Choice) -> None:
     if target is None and names is None:
         kind = model_type(layout.model)
         if kind not in placement.defaults:
-            raise targets.no_default(layout, placement)
+            raise demands.no_default(layout, placement)
         target = list(placement.defaults[kind])
     if names is None and isinstance(target, str) and target.lower() == ALL_LINEAR:
-        names = targets.every_linear(layout, config)
+        names = all_linear(layout.model, layout.modules, config.task_type)
     if names is None:
         names = [name for name in layout.modules if matches(target, name)]
     heads, inside = layout.heads, tuple(f"{head}." for head in layout.heads)
@@ -159,7 +159,7 @@ def choose_layers(choice: Choice) -> None:
         hits = option.narrow(config, hits)
     choice.targets = target
     if not hits:
-        raise targets.nothing(layout, config, target)
+        raise demands.nothing(layout, config, target)
     choice.layers = seen(choice, hits)
     for option in choice.asked:
         for name, base in option.more(config, layout, hits).items():
@@ -178,7 +178,7 @@ def seen(choice: Choice, names: list[str]) -> dict[str, bases.Base]:
         layer = choice.layout.modules[name]
         base = choice.placement.sees(layer)
         if base is None:
-            raise targets.unsupported(name, layer, choice.targets, choice.placement)
+            raise demands.unsupported(name, layer, choice.targets, choice.placement)
         base.name, base.model = name, choice.layout.model
         found[name] = base
     return found
@@ -197,11 +197,11 @@ def demand(choice: Choice) -> None:
     if not choice.selected and not isinstance(target, str):
         lost = [entry for entry in target if not any(matches([entry], n) for n in names)]
         if lost or layout.heads:
-            targets.demand_entries(layout, lost, target)
+            demands.demand_entries(layout, lost, target)
     if config.exclude_modules is not None:
-        targets.demand_exclusions(list(names), config.exclude_modules)
+        demands.demand_exclusions(list(names), config.exclude_modules)
     if getattr(config, "fan_in_fan_out", False):
-        targets.demand_transposed(choice.layers)
+        demands.demand_transposed(choice.layers)
     if placement.demand is not None:
         placement.demand(layout, config, list(choice.layers))
     for option in choice.asked:

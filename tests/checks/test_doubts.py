@@ -266,7 +266,7 @@ ALLOWED = {
 def makers_of_errors(errors: set[str]) -> set[str]:
     """Functions that return an error for another room to raise, as these call them."""
     found = set()
-    for file in [*(HOUSE / "checks").glob("*.py"), HOUSE / "tuner" / "targets.py"]:
+    for file in [*(HOUSE / "checks").glob("*.py"), HOUSE / "tuner" / "demands.py"]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             told = (
                 ast.unparse(node.returns)
