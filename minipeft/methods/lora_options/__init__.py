@@ -10,6 +10,6 @@ weighted     several LoRAs added up into a new one
 
 A new one is a file with an `Option` (../method.py), a field of `LoraConfig` with its rule, and its
 name in `LORA_OPTIONS` in `minipeft/__init__.py`. DoRA and LoftQ are options, too, and stand in
-dora.py and loftq.py above. `orthogonal` is a start that `LoRALayer` itself takes; `weighted` is what
+dora.py and loftq.py above. `orthogonal` is a start that `LoRALayer` takes; `weighted` is what
 `add_weighted_adapter` computes. What every LoRA needs is in lora.py.
 """
