@@ -10,12 +10,14 @@ import copy
 import logging
 import os
 import shutil
+import sys
 import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it reads this once
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # for scripts that import this file
 
 import pytest
 import tiny_models
