@@ -33,7 +33,7 @@ lab: $(READY)
 test: lint types unit notebooks
 
 test-fast: lint types $(READY)
-	$(ONE) MINIPEFT_FAST=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+	$(ONE) MINIPEFT_FAST=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not smoke"
 
 lint: $(READY)
 	$(BIN)/ruff check .

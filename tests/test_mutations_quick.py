@@ -12,7 +12,10 @@ from moved import MOVED
 from mutations import MUTATIONS
 from quick import exchange, noticed
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 
 @pytest.mark.parametrize("mutation", [*MUTATIONS, *MOVED], ids=lambda m: m.name)

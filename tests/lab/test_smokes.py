@@ -13,6 +13,7 @@ from minipeft.lab.demo import prepare, recipe
 from minipeft.lab.tasks import load_task
 from minipeft.lab.training import accuracy, fit
 
+pytestmark = pytest.mark.smoke
 FLOOR = {"full": 0.8, "lora": 0.6, "qlora": 0.6}
 
 

@@ -32,5 +32,6 @@ def test_2500_mutated_folders(seed: int):
     assert counts["grown_kib"] < 64 * 1024
 
 
+@pytest.mark.smoke
 def test_20_mutated_folders():
     assert sum(fuzz(20, 4).values()) > 20

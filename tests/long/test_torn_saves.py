@@ -73,6 +73,7 @@ def kills(times: int, tmp_path: Path, peft: Any) -> tuple[list[bool], int]:
     return found, left
 
 
+@pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_two_kills_while_saving(tmp_path: Path, peft: Any):
     kills(2, tmp_path, peft)
