@@ -80,7 +80,7 @@ def test_the_drawing_of_the_rooms_is_that_of_today():
 
 
 def test_nothing_strays_at_the_root():
-    """What git has there, and files that lie there; an editor's own hidden folder is none of ours."""
+    """What git has there, and files that lie there; hidden folders are an editor's own."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
     there = {Path(name).parts[0] for name in tracked.splitlines()}
     there |= {f.name for f in ROOT.iterdir() if f.is_file() and not f.name.startswith(".")}
