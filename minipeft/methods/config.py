@@ -153,6 +153,10 @@ class PeftConfig:
 
     def check(self) -> None:
         """Refuse what the rules of single options cannot: options that exclude each other."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value and isinstance(value, (list, dict)):  # changed in place since it was set?
+                self._rule(f.name)(f.name, value)
         for piece in self.asked():
             piece.check(self)
 

@@ -261,3 +261,22 @@ def test_fan_in_fan_out_is_the_layers_business():
     ):
         get_peft_model(tiny("llama"), LoraConfig(fan_in_fan_out=True))
     get_peft_model(tiny("gpt2"), LoraConfig(fan_in_fan_out=True))
+
+
+@pytest.mark.parametrize(
+    ("option", "start", "spoil"),
+    [
+        ("target_modules", ["c_attn"], lambda names: names.append(0)),
+        ("modules_to_save", ["ln_f"], lambda names: names.append("")),
+        ("layers_to_transform", [0], lambda layers: layers.append(-1)),
+        ("rank_pattern", {"c_attn": 2}, lambda ranks: ranks.update(c_attn=0)),
+        ("layer_replication", [[0, 2]], lambda pairs: pairs.append([1, 1])),
+    ],
+)
+def test_what_was_spoilt_in_place_is_met_when_it_is_used(option: str, start: Any, spoil: Any):
+    config, base = LoraConfig(**{option: start}), tiny("gpt2")
+    spoil(getattr(config, option))
+    before = state_of(base)
+    with pytest.raises((ConfigError, ConfigTypeError), match=option):
+        get_peft_model(base, config)
+    assert state_of(base) == before

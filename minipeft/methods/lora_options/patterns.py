@@ -66,11 +66,6 @@ class RanksByLayer(Option):
         r, lora_alpha = strength(config, name)
         return replace(config, r=r, lora_alpha=lora_alpha, rank_pattern={}, alpha_pattern={})
 
-    def check(self, config: Any) -> None:
-        """Nothing more: but a dict may have been changed since it was set."""
-        for name in self.unless:
-            config._rule(name)(name, getattr(config, name))
-
     def demand(
         self, config: Any, layout: Layout, found: Mapping[str, bases.Base], named: list[str]
     ) -> None:
